@@ -1,0 +1,103 @@
+"""What the core wants done, in the imperative. `StartRecording` cannot be built without a permit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from .ids import Endpoint, LinkedId, PurposeName, RecordingId, SegmentId, Uniqueid
+from .permit import Permit
+from .purposes import Direction
+from .reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class StartRecording:
+    """Attach a recorder to `leg` (the own party's channel). Audit first, then act."""
+
+    permit: Permit
+    recording: RecordingId
+    segment: SegmentId
+    leg: Uniqueid
+
+
+@dataclass(frozen=True, slots=True)
+class StopRecording:
+    """Stop it at once. What was captured after `proven` (monotonic s: R in DESIGN.md) is to be cut away."""
+
+    segment: SegmentId
+    recording: RecordingId
+    leg: Uniqueid
+    reasons: tuple[Reason, ...]
+    proven: float
+    destroy: bool = False
+    """The whole recording so far is to be destroyed (objection to a purpose that asks it)."""
+    lock: bool = False
+    """The recording is to be locked (art. 18(1)(d)) once sealed: it is disputed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallOutcome:
+    """Everything about a call that people ask later; it goes into index, tags and manifest."""
+
+    call: Uniqueid
+    linkedid: LinkedId
+    recording: RecordingId
+    direction: Direction | None
+    external_number: str
+    """E.164 with +, or the digits shown, or empty when withheld."""
+    own_number: str
+    """The number dialled (inbound), or the own endpoint's extension (outbound)."""
+    own_endpoint: str
+    queue: str
+    reference: str
+    language: str
+    purposes_asked: tuple[PurposeName, ...]
+    told: bool
+    reasons: tuple[Reason, ...]
+    """Of the last refusal, first one first; empty while a recording runs."""
+    recorded: bool
+    others: tuple[Uniqueid, ...] = ()
+    """Other external channels that took part in a conversation of this call."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportCall:
+    """The decision about a call changed, or the call began or ended: tell CDR, index, operators."""
+
+    outcome: CallOutcome
+    ended: bool
+    legs: tuple[Uniqueid, ...]
+    """Own legs in the conversation, for the CDR variable."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealRecording:
+    """The call has ended and all its segments are closed: seal what was kept."""
+
+    recording: RecordingId
+    outcome: CallOutcome
+
+
+class Lamp(Enum):
+    """What the busy-lamp field of an own endpoint shows."""
+
+    RECORDING = "INUSE"
+    NOT_RECORDED = "NOT_INUSE"
+    PAUSED = "ONHOLD"
+
+
+@dataclass(frozen=True, slots=True)
+class ShowLamp:
+    endpoint: Endpoint
+    lamp: Lamp
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """Only ever a callee who is being told of a call whose caller has gone."""
+
+    channel: Uniqueid
+
+
+Command = StartRecording | StopRecording | ReportCall | SealRecording | ShowLamp | HangUp

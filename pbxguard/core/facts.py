@@ -1,0 +1,387 @@
+"""What can be known: facts, in the past tense, each about one channel, bridge or condition.
+
+Adapters translate events of AMI, ARI and AGI into these and nothing else reaches the core. A fact carries no
+arrival time: `supervisor.handle(fact, now)` is told that. All times in facts are monotonic seconds of this
+machine, except where `_utc` says otherwise. Texts from outside (numbers, names) are data, never parsed as more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from .ids import BridgeId, LinkedId, PurposeName, SegmentId, Uniqueid
+from .purposes import DisclosureKey
+
+
+class ChannelState(Enum):
+    """Asterisk's channel states that matter here (channelstate.h); all others read as DOWN."""
+
+    DOWN = "Down"
+    RING = "Ring"
+    """The device is calling: it may already hear early media."""
+    RINGING = "Ringing"
+    """The device is being called and has not answered."""
+    UP = "Up"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelCreated:
+    channel: Uniqueid
+    name: str
+    linkedid: LinkedId
+    state: ChannelState
+    caller_number: str = ""
+    """CallerIDNum of the channel; empty when withheld or ``<unknown>``."""
+    context: str = ""
+    exten: str = ""
+    """The extension it arrived at: the number dialled, for a channel that calls in."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStateChanged:
+    channel: Uniqueid
+    state: ChannelState
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelRenamed:
+    channel: Uniqueid
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelNumberChanged:
+    """NewCallerid, or a connected-line change of an outbound callee."""
+
+    channel: Uniqueid
+    caller_number: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelHungUp:
+    channel: Uniqueid
+
+
+@dataclass(frozen=True, slots=True)
+class HangupRequested:
+    """The device asked to hang up; the channel may live on for a moment."""
+
+    channel: Uniqueid
+
+
+@dataclass(frozen=True, slots=True)
+class DialBegun:
+    """`caller` dials `callee` (a new channel); `caller` is empty for an originate."""
+
+    caller: Uniqueid
+    callee: Uniqueid
+    dialled_number: str
+    """DestCallerIDNum (or the dial string's number)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DialEnded:
+    caller: Uniqueid
+    callee: Uniqueid
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueJoined:
+    channel: Uniqueid
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeCreated:
+    bridge: BridgeId
+    type: str
+    technology: str
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeDestroyed:
+    bridge: BridgeId
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeEntered:
+    """`swap` names the channel that leaves for it, if any; `type` and `technology` are of the bridge."""
+
+    bridge: BridgeId
+    channel: Uniqueid
+    type: str = "basic"
+    technology: str = "simple_bridge"
+    swap: Uniqueid | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeLeft:
+    bridge: BridgeId
+    channel: Uniqueid
+
+
+@dataclass(frozen=True, slots=True)
+class BridgesMerged:
+    into: BridgeId
+    gone: BridgeId
+
+
+@dataclass(frozen=True, slots=True)
+class LocalOptimizationBegun:
+    one: Uniqueid
+    two: Uniqueid
+
+
+@dataclass(frozen=True, slots=True)
+class LocalOptimizationEnded:
+    one: Uniqueid
+    two: Uniqueid
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    channel: Uniqueid
+
+
+@dataclass(frozen=True, slots=True)
+class Unheld:
+    channel: Uniqueid
+
+
+@dataclass(frozen=True, slots=True)
+class SpyStarted:
+    spy: Uniqueid
+    spied: Uniqueid
+
+
+@dataclass(frozen=True, slots=True)
+class SpyStopped:
+    spy: Uniqueid
+    spied: Uniqueid
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderSeen:
+    """MixMonitorStart on a channel: ours or a foreign one (the event does not say)."""
+
+    channel: Uniqueid
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderStopSeen:
+    """MixMonitorStop; comes only on an explicit stop, never on hang-up."""
+
+    channel: Uniqueid
+
+
+@dataclass(frozen=True, slots=True)
+class DigitPressed:
+    """DTMFEnd *received* from the channel's device."""
+
+    channel: Uniqueid
+    digit: str
+
+
+# -- what the doors say: facts that pbxguard made itself ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DisclosureRequested:
+    """The dialplan asked, at a door, for a disclosure: on the caller's channel, or (`for_callee`) on the agent's
+    channel for whom it is about to dial."""
+
+    channel: Uniqueid
+    purposes: tuple[PurposeName, ...]
+    language: str
+    for_callee: bool = False
+    reference: str = ""
+    private: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DisclosureHeard:
+    """The channel was played the whole of it. Committed to the audit log before the core hears of it."""
+
+    channel: Uniqueid
+    disclosure: DisclosureKey
+    digest: str
+    ended_utc: str
+    """ISO 8601, UTC: when the last sample had been played (Asterisk's clock where it is known)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DisclosureNotHeard:
+    """It was begun or due, and was not heard in full; `reason` is a `reasons.Reason` value."""
+
+    channel: Uniqueid
+    disclosure: DisclosureKey | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CalleePromptBegun:
+    """Callee's door: the dialplan starts to play `prompt` to the callee (a dialplan UserEvent, in order)."""
+
+    channel: Uniqueid
+    prompt: str
+    tx_octets: int
+    rx_packets: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class CalleePromptEnded:
+    """Callee's door: played (or not); `key` is what `Read` took."""
+
+    channel: Uniqueid
+    prompt: str
+    state: str
+    tx_octets: int
+    rx_packets: int
+    key: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Objected:
+    """To every purpose named, or to all when `purposes` is empty."""
+
+    channel: Uniqueid
+    purposes: tuple[PurposeName, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Consented:
+    channel: Uniqueid
+    purposes: tuple[PurposeName, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedPrivate:
+    channel: Uniqueid
+
+
+# -- conditions of our own sight and health ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BeatReturned:
+    """The beat sent at `sent` came back: everything that happened before `sent` has been seen (ASTERISK.md, AMI)."""
+
+    sent: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLost:
+    """AMI's event connection is gone: we are blind."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotTaken:
+    """A consistent picture (beat, snapshot, beat): it replaces what the switchboard held.
+
+    `boot` names the boot of Asterisk. `channels` are given as created with their present state; `bridges` as
+    (created, members); `held` are channels known to be on hold. What was known of channels heard, objected, ...
+    is kept by uniqueid within the same boot.
+    """
+
+    boot: str
+    channels: tuple[ChannelCreated, ...] = ()
+    bridges: tuple[tuple[BridgeCreated, tuple[Uniqueid, ...]], ...] = ()
+    spied: tuple[SpyStarted, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class AuditHealthy:
+    healthy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolHasRoom:
+    room: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchedOn:
+    """`pbxguard on`, or the global variable ``PBXGUARD`` is no longer ``off``."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchedOff:
+    """`pbxguard off`, or the global variable ``PBXGUARD=off``."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyReloaded:
+    """The policy was replaced: every conversation is decided anew."""
+
+
+# -- what became of our commands ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentStarted:
+    segment: SegmentId
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentStartFailed:
+    """No recorder runs for it (audit not written, Asterisk refused, the channel is gone)."""
+
+    segment: SegmentId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentClosed:
+    """Its recorder is known to be stopped and its spool files are complete."""
+
+    segment: SegmentId
+
+
+Fact = (
+    ChannelCreated
+    | ChannelStateChanged
+    | ChannelRenamed
+    | ChannelNumberChanged
+    | ChannelHungUp
+    | HangupRequested
+    | DialBegun
+    | DialEnded
+    | QueueJoined
+    | BridgeCreated
+    | BridgeDestroyed
+    | BridgeEntered
+    | BridgeLeft
+    | BridgesMerged
+    | LocalOptimizationBegun
+    | LocalOptimizationEnded
+    | Held
+    | Unheld
+    | SpyStarted
+    | SpyStopped
+    | RecorderSeen
+    | RecorderStopSeen
+    | DigitPressed
+    | DisclosureRequested
+    | DisclosureHeard
+    | DisclosureNotHeard
+    | CalleePromptBegun
+    | CalleePromptEnded
+    | Objected
+    | Consented
+    | MarkedPrivate
+    | BeatReturned
+    | ConnectionLost
+    | SnapshotTaken
+    | AuditHealthy
+    | SpoolHasRoom
+    | SwitchedOn
+    | SwitchedOff
+    | PolicyReloaded
+    | SegmentStarted
+    | SegmentStartFailed
+    | SegmentClosed
+)

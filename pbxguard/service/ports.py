@@ -1,0 +1,179 @@
+"""The shapes that the service needs of the adapters: Protocols only. `app.py` alone names who fulfils them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from pbxguard.core.commands import CallOutcome
+from pbxguard.core.facts import Fact
+from pbxguard.core.ids import Endpoint, RecordingId, SegmentId, Uniqueid
+
+
+class Clock(Protocol):
+    """Time, in one place, so that a step of the wall clock can be told from the passing of time."""
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+
+    def utc(self, moment: float | None = None) -> datetime:
+        """UTC of a monotonic moment (default: now)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderHandle:
+    """A running MixMonitor: the channel it is on and the id that Asterisk gave (`i(VAR)`)."""
+
+    leg: Uniqueid
+    mixmonitor_id: str
+
+
+class Recorder(Protocol):
+    """MixMonitor by AMI, on the connection without events."""
+
+    async def start(
+        self, leg: Uniqueid, segment: SegmentId, own_file: Path, others_file: Path
+    ) -> RecorderHandle:
+        """Start; both paths as Asterisk spells them. Raises ActionRefused, ConnectionFailed, UnsafeValue."""
+
+    async def stop(self, handle: RecorderHandle) -> bool:
+        """Stop; True when stopped by us, False when the channel or recorder was gone already (normal at hang-up).
+
+        Raises ConnectionFailed when nobody answered: then nothing is known and the caller tries again.
+        """
+
+
+class Pbx(Protocol):
+    """The little that we write to Asterisk besides the recorder (AMI)."""
+
+    async def set_channel_variable(self, channel: Uniqueid, name: str, value: str) -> None: ...
+    async def set_global(self, name: str, value: str) -> None: ...
+    async def get_global(self, name: str) -> str: ...
+    async def set_device_state(self, endpoint: Endpoint, state: str) -> None: ...
+    async def hang_up(self, channel: Uniqueid) -> None: ...
+
+
+class FactSink(Protocol):
+    """Where adapters put facts; bounded: `put` waits when the guard is behind (so that the socket is not read)."""
+
+    async def put(self, fact: Fact) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One line of the audit log.
+
+    `kind` is a stable dotted name (``disclosure.heard``, ``segment.permitted``, ``segment.closed``, ``objected``,
+    ``recording.sealed``, ``recording.exported``, ``recording.destroyed``, ...). `data` is JSON without content of
+    calls; `actor` is who did it (a person's login, or ``pbxguard``).
+    """
+
+    kind: str
+    at: datetime
+    actor: str = "pbxguard"
+    boot: str = ""
+    channel: str = ""
+    call: str = ""
+    recording: str = ""
+    segment: str = ""
+    data: Mapping[str, Any] | None = None
+    number: int = 0
+    """Row number once stored."""
+
+
+class Audit(Protocol):
+    """Append-only. `commit` returns only when the entries are on disk; raises AuditFailed."""
+
+    async def commit(self, *entries: AuditEntry) -> None: ...
+
+    async def of_recording(self, recording: RecordingId) -> Sequence[AuditEntry]: ...
+
+    async def of_channels(self, boot: str, channels: Sequence[str]) -> Sequence[AuditEntry]:
+        """What was made known of these channels (heard, objected, consented, private), oldest first."""
+
+    async def open_segments(self) -> Sequence[AuditEntry]:
+        """``segment.permitted`` entries of this node without a ``segment.closed``."""
+
+    async def unsealed(self) -> Sequence[RecordingId]:
+        """Recordings with a closed segment that are neither sealed nor destroyed nor empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingRow:
+    """One sealed recording in the index."""
+
+    id: RecordingId
+    node: str
+    path: str
+    """Relative to the archive's root."""
+    purposes: tuple[str, ...]
+    started: datetime
+    ended: datetime
+    duration_ms: int
+    external_number: str
+    own_number: str
+    own_endpoint: str
+    queue: str
+    direction: str
+    reference: str
+    language: str
+    call: str
+    uniqueid: str
+    linkedid: str
+    sha256: str
+    manifest: Mapping[str, Any]
+    outcome: str = ""
+    contract_end: str = ""
+    """ISO date."""
+    locked: bool = False
+    """Disputed (art. 18(1)(d) GDPR): nobody plays or exports it, nothing deletes it before the officer decides."""
+    lock_until: datetime | None = None
+    written_acceptance_required: bool = False
+    destroyed: datetime | None = None
+
+
+class Index(Protocol):
+    """Recordings and calls, for those who look for them."""
+
+    async def add_recording(self, row: RecordingRow) -> None:
+        """Idempotent by id."""
+
+    async def recording(self, id: RecordingId) -> RecordingRow: ...
+    async def find(
+        self,
+        *,
+        number: str = "",
+        reference: str = "",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        extension: str = "",
+        limit: int = 100,
+        include_destroyed: bool = False,
+    ) -> Sequence[RecordingRow]: ...
+    async def set_outcome(self, id: RecordingId, outcome: str, contract_end: str) -> None: ...
+    async def set_lock(self, id: RecordingId, until: datetime | None) -> None: ...
+    async def mark_destroyed(self, id: RecordingId, at: datetime) -> None: ...
+    def live_recordings(self) -> AsyncIterator[RecordingRow]:
+        """All that are not destroyed, for the sweep."""
+
+    async def put_call(self, outcome: CallOutcome, at: datetime, ended: bool, boot: str) -> None:
+        """What is known of a call (for `calls` and `why`); idempotent by boot and call."""
+
+    async def find_calls(
+        self, *, who: str = "", since: datetime | None = None, limit: int = 100
+    ) -> Sequence[Mapping[str, Any]]: ...
+
+
+class Archive(Protocol):
+    """Where sealed files live: whole or absent."""
+
+    async def put(self, relative: str, source: Path) -> None:
+        """fsync and atomic rename into place; idempotent for equal content."""
+
+    async def put_bytes(self, relative: str, content: bytes) -> None: ...
+    async def open_path(self, relative: str) -> Path: ...
+    async def remove(self, relative: str) -> None:
+        """Idempotent."""
