@@ -80,9 +80,7 @@ class DisclosureKey:
         return f"{'+'.join(self.purposes)}.{self.language}.{self.mode_name}.{self.direction_name}"
 
     @classmethod
-    def of(
-        cls, purposes: tuple[PurposeName, ...], language: str, mode: Mode, direction: Direction
-    ) -> DisclosureKey:
+    def of(cls, purposes: tuple[PurposeName, ...], language: str, mode: Mode, direction: Direction) -> DisclosureKey:
         """The key with its purposes in their canonical (sorted) order."""
         return cls(tuple(sorted(purposes)), language, mode.value, direction.value)
 

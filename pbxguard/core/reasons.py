@@ -176,17 +176,13 @@ WORDS: dict[Reason, Words] = {
         "Asterisk answers too late to be sure who takes part",
         "Look at the load of the machine and the metric of the beat's lag.",
     ),
-    _R.CHANGE_HALF_DONE: Words(
-        7, "een doorverbinding is half af", "a change of the conversation is half done"
-    ),
+    _R.CHANGE_HALF_DONE: Words(7, "een doorverbinding is half af", "a change of the conversation is half done"),
     _R.NOT_TOLD: Words(
         2,
         "de andere kant heeft de melding niet volledig gehoord",
         "the other party has not heard the disclosure in full",
     ),
-    _R.CONSENT_MISSING: Words(
-        2, "toestemming is nodig en niet gegeven", "consent is needed and was not given"
-    ),
+    _R.CONSENT_MISSING: Words(2, "toestemming is nodig en niet gegeven", "consent is needed and was not given"),
     _R.PROMPT_CUT: Words(2, "de melding is afgebroken", "the disclosure was cut short"),
     _R.PROMPT_FAILED: Words(
         2,
@@ -194,15 +190,11 @@ WORDS: dict[Reason, Words] = {
         "the disclosure could not be played",
         "Run `pbxguard check`: it names missing sounds.",
     ),
-    _R.PROMPT_UNSENT: Words(
-        2, "de melding is niet verzonden", "the disclosure's audio was not sent to the phone"
-    ),
+    _R.PROMPT_UNSENT: Words(2, "de melding is niet verzonden", "the disclosure's audio was not sent to the phone"),
     _R.PROMPT_ON_HOLD: Words(
         2, "de melding speelde terwijl het gesprek in de wacht stond", "the disclosure played while on hold"
     ),
-    _R.PROMPT_TIMED_OUT: Words(
-        2, "de melding kwam niet tot een einde", "the disclosure did not finish in time"
-    ),
+    _R.PROMPT_TIMED_OUT: Words(2, "de melding kwam niet tot een einde", "the disclosure did not finish in time"),
     _R.PROMPT_CHANNEL_GONE: Words(
         2,
         "de verbinding was weg voor het einde van de melding",

@@ -34,9 +34,7 @@ class RecorderHandle:
 class Recorder(Protocol):
     """MixMonitor by AMI, on the connection without events."""
 
-    async def start(
-        self, leg: Uniqueid, segment: SegmentId, own_file: Path, others_file: Path
-    ) -> RecorderHandle:
+    async def start(self, leg: Uniqueid, segment: SegmentId, own_file: Path, others_file: Path) -> RecorderHandle:
         """Start; both paths as Asterisk spells them. Raises ActionRefused, ConnectionFailed, UnsafeValue."""
 
     async def stop(self, handle: RecorderHandle) -> bool:
