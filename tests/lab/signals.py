@@ -1,6 +1,6 @@
 """Owns: what the lab's parties say. Each sound tells who spoke, and a chirp also tells when.
 
-The bands are apart, so that a 5 ms window knows every voice from every other: chirps sweep 400-1100 Hz, music
+The bands are apart, so that a 5 ms window knows every voice from every other: chirps sweep 300-1100 Hz, music
 on hold is 1450 Hz, voices are the tones of `VOICES`, 400 Hz from each other.
 """
 
@@ -40,9 +40,9 @@ class Chirp:
     Its frequency tells the time since its start, modulo `sweep_s`.
     """
 
-    low_hz: float = 400.0
+    low_hz: float = 300.0
     high_hz: float = 1100.0
-    sweep_s: float = 30.0
+    sweep_s: float = 20.0
     level: float = LEVEL
 
     @property
