@@ -57,6 +57,10 @@ class CallOutcome:
     reasons: tuple[Reason, ...]
     """Of the last refusal, first one first; empty while a recording runs."""
     recorded: bool
+    """A recorder is wanted for it now."""
+    ever_recorded: bool = False
+    would_record: bool = False
+    """In mode `observe`: it would be recorded now in mode `guard`."""
     others: tuple[Uniqueid, ...] = ()
     """Other external channels that took part in a conversation of this call."""
 

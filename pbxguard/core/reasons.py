@@ -62,6 +62,7 @@ class Reason(Enum):
     # ends that are no refusal
     CALL_ENDED = "call_ended"
     OWN_LEFT = "own_left"
+    EXTERNAL_LEFT = "external_left"
     PERMIT_CHANGED = "permit_changed"
 
 
@@ -216,6 +217,7 @@ WORDS: dict[Reason, Words] = {
     ),
     _R.CALL_ENDED: Words(8, "het gesprek is afgelopen", "the call ended"),
     _R.OWN_LEFT: Words(8, "de medewerker is uit het gesprek", "the agent left the conversation"),
+    _R.EXTERNAL_LEFT: Words(8, "de andere kant is uit het gesprek", "the other party left the conversation"),
     _R.PERMIT_CHANGED: Words(8, "de grond voor de opname is veranderd", "the permit changed"),
 }
 

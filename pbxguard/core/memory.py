@@ -1,0 +1,111 @@
+"""What is known of a channel beyond its place on the switchboard: what it was told, said, pressed.
+
+Kept by uniqueid, since that follows the party through masquerades, and apart from the picture of channels and
+bridges, since a snapshot replaces the picture but not the memory.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from .facts import (
+    Consented,
+    DisclosureHeard,
+    DisclosureNotHeard,
+    DisclosureRequested,
+    MarkedPrivate,
+    Objected,
+)
+from .ids import PurposeName, Uniqueid
+from .reasons import Reason
+
+MOST_UNSEEN = 10_000
+"""How many channels may be remembered that the switchboard never saw, or saw hang up."""
+
+
+@dataclass(slots=True)
+class Notes:
+    """Everything pbxguard itself made known of one channel."""
+
+    asked: tuple[PurposeName, ...] = ()
+    asked_for_callee: tuple[PurposeName, ...] = ()
+    language: str = ""
+    reference: str = ""
+    private: bool = False
+    heard: list[DisclosureHeard] = field(default_factory=list)
+    not_heard: set[Reason] = field(default_factory=set)
+    objected: set[PurposeName] = field(default_factory=set)
+    objected_to_all: bool = False
+    consented: set[PurposeName] = field(default_factory=set)
+
+
+NoteFact = DisclosureRequested | DisclosureHeard | DisclosureNotHeard | Objected | Consented | MarkedPrivate
+
+
+class Memory:
+    """Notes by uniqueid. A channel that hung up is forgotten, and what arrives late about it is dropped."""
+
+    def __init__(self) -> None:
+        self._notes: OrderedDict[Uniqueid, Notes] = OrderedDict()
+        self._gone: OrderedDict[Uniqueid, None] = OrderedDict()
+
+    def of(self, channel: Uniqueid) -> Notes:
+        """Its notes; empty ones, not stored, when nothing is known."""
+        return self._notes.get(channel) or Notes()
+
+    def note(self, fact: NoteFact) -> None:
+        """Write down one fact; facts may come twice and in any order."""
+        if fact.channel in self._gone:
+            return
+        notes = self._notes.setdefault(fact.channel, Notes())
+        if len(self._notes) > 10 * MOST_UNSEEN:  # a flood of facts about channels that never were
+            self._notes.popitem(last=False)
+        match fact:
+            case DisclosureRequested():
+                if fact.for_callee:
+                    notes.asked_for_callee = fact.purposes
+                else:
+                    notes.asked = fact.purposes
+                notes.language = fact.language or notes.language
+                notes.reference = fact.reference or notes.reference
+                notes.private = notes.private or fact.private
+            case DisclosureHeard():
+                if fact not in notes.heard:
+                    notes.heard.append(fact)
+                notes.not_heard.clear()
+            case DisclosureNotHeard():
+                if not notes.heard:
+                    notes.not_heard.add(_reason(fact.reason))
+            case Objected():
+                notes.objected.update(fact.purposes)
+                notes.objected_to_all = notes.objected_to_all or not fact.purposes
+            case Consented():
+                notes.consented.update(fact.purposes)
+            case MarkedPrivate():
+                notes.private = True
+
+    def doubt(self, channel: Uniqueid) -> None:
+        """Another person may be there now: drop what was heard and agreed; an objection stands."""
+        if notes := self._notes.get(channel):
+            notes.heard.clear()
+            notes.consented.clear()
+
+    def forget(self, channel: Uniqueid) -> None:
+        """It hung up."""
+        self._notes.pop(channel, None)
+        self._gone[channel] = None
+        if len(self._gone) > MOST_UNSEEN:
+            self._gone.popitem(last=False)
+
+    def forget_all(self) -> None:
+        """Asterisk was started anew: its uniqueids may name others now."""
+        self._notes.clear()
+        self._gone.clear()
+
+
+def _reason(text: str) -> Reason:
+    try:
+        return Reason(text)
+    except ValueError:
+        return Reason.PROMPT_FAILED
