@@ -75,7 +75,8 @@ def _forms(text: str, country: str) -> set[str]:
     number = parse(text, country)
     if not number.digits:
         raise ValueError("not a number")
-    return {number.e164, number.digits} - {""}
+    # Some carriers send E.164 without its "+"; where that reads as another number too, not recording is the safe side.
+    return {number.e164, number.e164[1:], number.digits} - {""}
 
 
 def _prefix_forms(text: str, country: str) -> set[str]:
