@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from pbxguard.core.commands import CallOutcome
 from pbxguard.core.facts import Fact
+from pbxguard.core.handles import RecorderHandle as RecorderHandle
 from pbxguard.core.ids import Endpoint, RecordingId, SegmentId, Uniqueid
 
 
@@ -21,14 +22,6 @@ class Clock(Protocol):
 
     def utc(self, moment: float | None = None) -> datetime:
         """UTC of a monotonic moment (default: now)."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecorderHandle:
-    """A running MixMonitor: the channel it is on and the id that Asterisk gave (`i(VAR)`)."""
-
-    leg: Uniqueid
-    mixmonitor_id: str
 
 
 class Recorder(Protocol):
