@@ -21,7 +21,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -47,7 +47,7 @@ class Line:
     context: str
     password: str = ""  # empty: a static contact, no registration
     host: str = "127.0.0.1"  # the loopback address its phone sits on
-    port: int = 0  # its phone's SIP port
+    port: int = 0  # where its phone listens; one that registers tells Asterisk itself
     server: str = ""  # host:port of the Asterisk
 
     @property
@@ -92,7 +92,8 @@ DIALPLAN = """\
 [internal]
 exten => _1XX,1,Dial(PJSIP/${EXTEN},60,tT)
 exten => _[0+]X.,1,Dial(PJSIP/${EXTEN}@trunk-a,60,tT)
-exten => _11X,1,Dial(PJSIP/${EXTEN}@trunk-a,60,tT)
+exten => _11[023],1,Dial(PJSIP/${EXTEN}@trunk-a,60,tT)
+exten => _9X.,1,Dial(PJSIP/${EXTEN:1}@trunk-b,60,tT)
 [from-trunk]
 exten => _[+0-9]X.,1,Dial(PJSIP/100,60,tT)
 """
@@ -127,17 +128,10 @@ class Asterisk:
         if self.ports is None:
             self.ports = Ports.free()
         self._ports = self.ports
-        spare = iter(free_ports(len(self.lines)))
+        server = f"127.0.0.1:{self.sip_port}"
+        spare = free_ports(len(self.lines))
         self.lines = [
-            Line(
-                line.name,
-                line.context,
-                line.password,
-                line.host,
-                line.port or next(spare),
-                f"127.0.0.1:{self.sip_port}",
-            )
-            for line in self.lines
+            replace(line, port=line.port or port, server=server) for line, port in zip(self.lines, spare, strict=True)
         ]
         self._process: asyncio.subprocess.Process | None = None
 

@@ -10,7 +10,7 @@ Times are seconds from the first sample of the track; amplitudes are those of a 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +28,7 @@ CHIRP_WINDOW_S = 0.06
 CHIRP_HOP_S = 0.01
 SAME_LINE_S = 0.002  # windows whose chirp times agree to this belong to one unbroken stretch
 PRESENT = 0.01  # amplitude (-40 dB) below which nothing counts as a voice
+CUTS = 40  # places at which a calibration cuts the voices that are allowed
 MARGIN = 2.0  # a detector's threshold above its floor
 BLOCK_S = 0.1  # a prompt is heard block by block
 BLOCK_SCORE = 0.8  # least correlation of a block that was heard; A-law alone gives 0.999
@@ -198,6 +199,7 @@ def relative_db(track: Track, hertz: float, window_s: float = WINDOW_S) -> float
 class Detector:
     """Finds remnants of a tone; knows what it can find, because it was shown the tone and its absence.
 
+    A voice that is cut off clicks at every frequency, so the floor is measured on cuts in the other voices, too.
     `floor` is the most that it sees where the tone is not, `control` the tone's amplitude where it is, and
     `shortest_s` the shortest burst of it, so loud, that is found wherever it lies.
     """
@@ -221,7 +223,7 @@ class Detector:
         Raises CheckFailed when the control does not rise at least four times above the floor.
         """
         quiet = [absent] if isinstance(absent, Track) else list(absent)
-        floor = max((levels(one, hertz, window_s).loudest for one in quiet), default=0.0)
+        floor = max((levels(one, hertz, window_s).loudest for one in (*quiet, *_cuts(quiet, window_s))), default=0.0)
         control = usual_amplitude(levels(present, hertz, window_s))
         blind = cls(hertz, window_s, floor, control, math.inf)
         if control < 2 * blind.threshold:
@@ -408,6 +410,14 @@ def _border(track: Track, before: _Line | None, after: _Line | None) -> tuple[in
     onward = np.concatenate((np.cumsum(right[::-1])[::-1], [0.0]))
     begin = int(np.argmax(onward + np.maximum.accumulate(until)))
     return low + int(np.argmax(until[: begin + 1])), low + begin
+
+
+def _cuts(tracks: Sequence[Track], window_s: float) -> Iterator[Track]:
+    """Short pieces of the tracks with nothing around them, as a recording that begins or ends there has."""
+    for track in tracks:
+        length = 3 * window_s
+        for start_s in np.linspace(0, max(track.seconds - length, 0), CUTS):
+            yield track.part(start_s, start_s + length)
 
 
 def _sampled(values: npt.NDArray[np.float64], rate: int, hop_s: float) -> Levels:

@@ -1,14 +1,13 @@
-"""Owns: real PJSIP phones, many in one process, each saying a sound of its own and keeping what it hears.
+"""Owns: real PJSIP phones, each saying a sound of its own and keeping what it hears.
 
-pjsua2 allows one endpoint a process, so `Phones` is the set of all phones of a test run. SIP is pumped by an
-asyncio task of the thread that entered it; audio runs in threads of the library's own, so a busy test delays
-signalling but no sample. Nothing here knows pbxguard.
+Each phone is a process (phone_worker.py) and here a mirror of what it told. Audio runs in threads of the library's,
+so a busy test delays signalling but no sample. Nothing here knows pbxguard.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
+import json
 import os
 import re
 import shutil
@@ -16,25 +15,23 @@ import sys
 import tempfile
 import time
 import wave
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
 
 import numpy as np
-import pjsua2 as pj
 
-from tests.lab.asterisk import LabError, Line
+from tests.lab.asterisk import LabError, Line, free_ports
 from tests.lab.signals import VOICES, Samples, Silence, Sound, Tone, file_of
 
-PUMP_S = 0.003
+POLL_S = 0.003
 DEADLINE_S = 15.0
-MOST_CALLS = 30  # pjsua is compiled for 32
+MOST_CALLS = 4  # at one phone at once; what the library is compiled for
 RTP_PORTS = (29000, 3700)  # first, how many: above Asterisk's, below those that the kernel hands out
+WORKER = Path(__file__).with_name("phone_worker.py")
 SAYS = Tone(VOICES[0])
-CODECS = {8000: ("PCMA/8000",), 16000: ("G722/16000", "PCMA/8000")}
 
 
 @dataclass(frozen=True)
@@ -86,186 +83,73 @@ class Heard:
 
 
 class Phones:
-    """All phones of this process: an async context manager. Leave it in the thread that entered it."""
+    """A set of phones: an async context manager that leaves no call and no process behind."""
 
     def __init__(self, rate: int = 8000, folder: Path | None = None) -> None:
         self.rate = rate
         self._temporary = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="pbxphones-", dir="/tmp"))
         self.phones: list[Phone] = []
-        self.failures: list[BaseException] = []  # raised in a callback; re-raised by whoever waits
-        self._pump: asyncio.Task[None] | None = None
         self._serial = 0
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.legs: list[_Leg] = []  # kept to the end: a leg's destructor reaches for whatever call has its id
 
     async def __aenter__(self) -> Phones:
-        self.endpoint = _Endpoint(self)
-        with _quiet():  # it logs to the terminal until it has its configuration
-            self.endpoint.libCreate()
-        config = pj.EpConfig()
-        config.uaConfig.threadCnt = 0
-        config.uaConfig.mainThreadOnly = True
-        config.uaConfig.maxCalls = MOST_CALLS
-        config.uaConfig.userAgent = "lab-phone"
-        config.logConfig.level = 4
-        config.logConfig.consoleLevel = 0
-        config.logConfig.filename = str(self.folder / "phones.log")
-        media = config.medConfig
-        media.clockRate = media.sndClockRate = self.rate
-        media.channelCount = 1
-        media.noVad = True
-        media.ecTailLen = 0
-        media.quality = 4
-        # A fixed jitter buffer that drops and invents nothing: what is heard is what was sent, 60 ms later.
-        media.jbInit = media.jbMinPre = media.jbMaxPre = 60
-        media.jbMax = 600
-        media.maxMediaPorts = 250
-        self.endpoint.libInit(config)
-        self.endpoint.audDevManager().setNullDev()
-        self.endpoint.libStart()
-        for codec in self.endpoint.codecEnum2():
-            wanted = CODECS[self.rate]
-            rank = next((n for n, name in enumerate(wanted) if codec.codecId.startswith(name)), None)
-            self.endpoint.codecSetPriority(codec.codecId, 0 if rank is None else 200 - rank)
-            if rank is not None:
-                parameters = self.endpoint.codecGetParam(codec.codecId)
-                parameters.setting.plc = False
-                parameters.setting.vad = False
-                self.endpoint.codecSetParam(codec.codecId, parameters)
-        self.silence = self.player(Silence())  # keeps every recorder's timeline running
-        self._pump = asyncio.create_task(self._pump_events(), name="phones")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self.endpoint.hangupAllCalls()
-            for phone in self.phones:
-                for call in phone.calls:
-                    await call.ended()
-                await phone.unregister()
-        finally:
-            if self._pump is not None:
-                self._pump.cancel()
-                await asyncio.gather(self._pump, return_exceptions=True)
-            for task in self.tasks:
-                task.cancel()
-            for phone in self.phones:
-                phone.close()
-            while self.legs:
-                self.legs.pop().forget()
-            del self.silence
-            gc.collect()
-            self.endpoint.libDestroy()
-            if self._temporary and kind is None:
-                shutil.rmtree(self.folder, ignore_errors=True)
+        await asyncio.gather(*(phone.close() for phone in self.phones))
+        if self._temporary and kind is None and os.environ.get("PBXGUARD_LAB_KEEP") != "1":
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     async def add(self, line: Line, *, sends: Sound = SAYS, on_incoming: Policy = Answer(), name: str = "") -> Phone:
-        """A phone on the line, registered when the line registers."""
-        phone = Phone(self, line, sends, on_incoming, name or line.name)
+        """A phone on the line, registered when the line registers.
+
+        Of several on one trunk line, the first gets the calls that Asterisk sends there; all can place calls.
+        """
+        taken = any(phone.line.port == line.port for phone in self.phones)
+        port = free_ports(1, line.host)[0] if line.registers or taken else line.port
+        self._serial += 1
+        phone = Phone(self, line, port, sends, on_incoming, name or f"{self._serial:03d}-{line.name}")
         self.phones.append(phone)
-        await phone.register()
+        await phone.start()
         return phone
 
     async def remove(self, phone: Phone) -> None:
-        """Hangs up what the phone still has, takes it off its line and frees its port."""
-        for call in phone.calls:
-            await call.hangup()
-        await phone.unregister()
-        phone.close()
+        """Hangs up what the phone still has, takes it off its line and ends it."""
         self.phones.remove(phone)
+        await phone.close()
 
     async def until(self, true: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
-        """Polls until `true()`; LabError with `what` after the deadline."""
+        """Polls until `true()`; LabError with `what` after the deadline, or when a phone has failed."""
         end = time.monotonic() + deadline_s
         while not true():
-            if self.failures:
-                raise LabError(f"a phone failed: {self.failures[0]!r}") from self.failures[0]
+            for phone in self.phones:
+                if phone.failure:
+                    raise LabError(f"phone {phone.name} failed: {phone.failure}")
             if time.monotonic() > end:
                 raise LabError(f"not after {deadline_s} s: {what}")
-            await asyncio.sleep(PUMP_S)
-
-    def player(self, sound: Sound) -> Any:
-        """The sound, looped, from its beginning once something is connected to it."""
-        player = pj.AudioMediaPlayer()
-        player.createPlayer(str(file_of(sound, self.rate, self.folder)))
-        return player
-
-    def new_path(self, label: str) -> Path:
-        self._serial += 1
-        return self.folder / f"{self._serial:04d}-{re.sub(r'[^A-Za-z0-9]+', '-', label)}.wav"
-
-    @contextmanager
-    def guarded(self) -> Iterator[None]:
-        """No exception may pass through the library; it is kept for whoever waits."""
-        try:
-            yield
-        except BaseException as error:
-            self.failures.append(error)
-
-    def spawn(self, work: Awaitable[None]) -> None:
-        async def run() -> None:
-            with self.guarded():
-                await work
-
-        task = asyncio.get_running_loop().create_task(run())
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    async def _pump_events(self) -> None:
-        while True:
-            self.endpoint.libHandleEvents(0)
-            await asyncio.sleep(PUMP_S)
+            await asyncio.sleep(POLL_S)
 
 
-@dataclass
 class Phone:
-    """One phone on one line. `calls` has every call it had; `on_incoming` may be changed at any time."""
+    """One phone on one line. `calls` has every call that it had, also those that came in."""
 
-    phones: Phones
-    line: Line
-    sends: Sound
-    on_incoming: Policy
-    name: str
-    calls: list[PhoneCall] = field(default_factory=list)
+    def __init__(self, phones: Phones, line: Line, port: int, sends: Sound, on_incoming: Policy, name: str) -> None:
+        self.phones, self.line, self.port, self.name = phones, line, port, name
+        self.sends = sends
+        self.calls: list[PhoneCall] = []
+        self.failure = ""
+        self._on_incoming = on_incoming
+        self._serial = 0
+        self._registered = False
+        self._ready = False
+        self._answers: dict[int, dict[str, Any]] = {}
+        self._by_key: dict[str, PhoneCall] = {}
+        self._process: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
 
-    def __post_init__(self) -> None:
-        transport = pj.TransportConfig()
-        transport.boundAddress = transport.publicAddress = self.line.host
-        transport.port = self.line.port
-        self.transport = self.phones.endpoint.transportCreate(pj.PJSIP_TRANSPORT_UDP, transport)
-        config = pj.AccountConfig()
-        config.idUri = self._uri(self.line.name)
-        config.sipConfig.transportId = self.transport
-        config.mediaConfig.transportConfig.boundAddress = self.line.host
-        config.mediaConfig.transportConfig.publicAddress = self.line.host
-        config.mediaConfig.transportConfig.port, config.mediaConfig.transportConfig.portRange = RTP_PORTS
-        config.natConfig.contactRewriteUse = 0
-        config.natConfig.viaRewriteUse = 0
-        config.natConfig.sdpNatRewriteUse = 0
-        config.callConfig.timerUse = pj.PJSUA_SIP_TIMER_INACTIVE
-        if self.line.registers:
-            config.regConfig.registrarUri = f"sip:{self.line.server}"
-            config.regConfig.registerOnAdd = False
-            config.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", self.line.name, 0, self.line.password))
-        self.account = _Account(self)
-        self.account.create(config)
-
-    def uri(self, number: str) -> str:
-        """The SIP URI of a number on the lab's Asterisk."""
-        return f"sip:{number}@{self.line.server}"
-
-    async def register(self) -> None:
-        if self.line.registers:
-            self.account.setRegistration(True)
-            await self.phones.until(lambda: self._registered(), f"{self.name} registered")
-
-    async def unregister(self) -> None:
-        if self.line.registers and self._registered():
-            self.account.setRegistration(False)
-            await self.phones.until(lambda: not self._registered(), f"{self.name} unregistered")
+    # What the person at the phone does.
 
     async def call(
         self,
@@ -280,59 +164,164 @@ class Phone:
 
         `caller_id` is the user part of the From header, as a carrier shows it.
         """
-        call = PhoneCall(self, sends or self.sends, outgoing=True, number=target)
+        self._serial += 1
+        call = PhoneCall(self, f"out-{self._serial}", outgoing=True, number=target)
+        self._by_key[call.key] = call
         self.calls.append(call)
-        parameters = pj.CallOpParam(True)
-        if caller_id or caller_name:
-            parameters.txOption.localUri = self._uri(caller_id or self.line.name, caller_name)
-        _add_headers(parameters, headers or {})
-        call.leg.makeCall(target if target.startswith("sip:") else self.uri(target), parameters)
+        try:
+            await self.do(
+                "call",
+                key=call.key,
+                target=self.uri(target),
+                sound=self._file(sends or self.sends),
+                caller=[caller_id or self.line.name, caller_name] if caller_id or caller_name else None,
+                headers=dict(headers or {}),
+            )
+        except LabError:
+            call.ended_at = time.monotonic()
+            raise
         return call
 
-    async def incoming(self, *, after: int = 0, deadline_s: float = DEADLINE_S) -> PhoneCall:
-        """The phone's call number `after` among those that came in, counted from 0; waits for it."""
+    async def answers(self, policy: Policy) -> None:
+        """What to do with calls that come in from now on."""
+        self._on_incoming = policy
+        await self.do("policy", policy=_policy(policy))
+
+    async def incoming(self, *, after: int = 0, number: str = "", deadline_s: float = DEADLINE_S) -> PhoneCall:
+        """Call number `after` (from 0) among those that came in, or came in from `number`; waits for it."""
 
         def received() -> list[PhoneCall]:
-            return [call for call in self.calls if not call.outgoing]
+            return [call for call in self.calls if not call.outgoing and number in ("", call.number)]
 
-        await self.phones.until(lambda: len(received()) > after, f"a call at {self.name}", deadline_s)
+        await self.phones.until(lambda: len(received()) > after, f"a call {number} at {self.name}", deadline_s)
         return received()[after]
 
-    def received(self, leg_id: int, whole_message: str) -> None:
-        """The library's callback for an INVITE to this phone."""
-        found = re.search(r"^From:.*?sip:([^@>;]*)", whole_message, re.MULTILINE | re.IGNORECASE)
-        call = PhoneCall(self, self.sends, outgoing=False, number=found[1] if found else "", leg_id=leg_id)
-        call.invite = whole_message
-        self.calls.append(call)
-        match self.on_incoming:
-            case Answer(after_s):
-                call._respond(180)
-                self.phones.spawn(call._answer_after(after_s))
-            case Ring():
-                call._respond(180)
-            case Reject(code):
-                call._respond(code)
-            case Forward(target):
-                call._respond(302, {"Contact": f"<{target}>"})
+    def uri(self, number: str) -> str:
+        """The SIP URI of a number on the lab's Asterisk; a whole URI stays as it is."""
+        return number if number.startswith("sip:") else f"sip:{number}@{self.line.server}"
 
-    def close(self) -> None:
-        self.account.shutdown()
-        self.phones.endpoint.transportClose(self.transport)
+    # The process.
 
-    def _registered(self) -> bool:
-        info = self.account.getInfo()
-        return bool(info.regIsActive) and info.regStatus == 200
+    async def start(self) -> None:
+        folder = self.phones.folder
+        python = os.environ.get("PBXGUARD_PHONES_PYTHON", sys.executable)
+        with (folder / f"{self.name}.err").open("wb") as errors:
+            self._process = await asyncio.create_subprocess_exec(
+                python,
+                "-P",
+                str(WORKER),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                limit=1 << 20,
+            )
+        self._reading = asyncio.get_running_loop().create_task(self._read(), name=f"phone {self.name}")
+        self._send(
+            {
+                "name": self.name,
+                "folder": str(folder),
+                "log": str(folder / f"{self.name}.log"),
+                "rate": self.phones.rate,
+                "host": self.line.host,
+                "port": self.port,
+                "rtp": RTP_PORTS,
+                "user": self.line.name,
+                "password": self.line.password,
+                "server": self.line.server,
+                "silence": self._file(Silence()),
+                "sound": self._file(self.sends),
+                "on_incoming": _policy(self._on_incoming),
+            }
+        )
+        await self.phones.until(lambda: self._ready, f"phone {self.name} started")
+        if self.line.registers:
+            await self.register()
 
-    def _uri(self, user: str, name: str = "") -> str:
-        shown = f'"{name}" ' if name else ""
-        return f"{shown}<sip:{user}@{self.line.host}:{self.line.port}>"
+    async def register(self) -> None:
+        await self.do("register", on=True)
+        await self.phones.until(lambda: self._registered, f"{self.name} registered")
+
+    async def unregister(self) -> None:
+        await self.do("register", on=False)
+        await self.phones.until(lambda: not self._registered, f"{self.name} unregistered")
+
+    async def close(self) -> None:
+        """Hangs up, unregisters and ends the process; a dead one is left as it is."""
+        if self._process is None:
+            return
+        try:
+            if not self.failure:
+                for call in self.calls:
+                    await call.hangup()
+                if self._registered:
+                    await self.unregister()
+        finally:
+            process, self._process = self._process, None
+            assert process.stdin is not None
+            process.stdin.close()
+            try:
+                async with asyncio.timeout(5):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+            if self._reading is not None:
+                await self._reading
+
+    async def do(self, what: str, **arguments: Any) -> None:
+        """Has the process do one thing; LabError when it could not."""
+        self._serial += 1
+        mark = self._serial
+        self._send({"id": mark, "do": what, "with": arguments})
+        await self.phones.until(lambda: mark in self._answers, f"{what} at {self.name}")
+        answer = self._answers.pop(mark)
+        if "error" in answer:
+            raise LabError(f"{self.name} cannot {what} {arguments}: {answer['error']}")
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._process is None or self._process.stdin is None:
+            raise LabError(f"phone {self.name} is closed")
+        self._process.stdin.write(json.dumps(message).encode() + b"\n")
+
+    async def _read(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            message: dict[str, Any] = json.loads(line)
+            match message:
+                case {"id": mark}:
+                    self._answers[mark] = message
+                case {"call": key, "is": facts}:
+                    call = self._by_key.get(key) or PhoneCall(self, key, outgoing=False, number="")
+                    self._by_key[key] = call
+                    call.update(facts)
+                case {"incoming": key, "invite": invite}:
+                    call = self._by_key[key]
+                    call.invite = invite
+                    found = re.search(r"^From:.*?sip:([^@>;\r]*)", invite, re.MULTILINE | re.IGNORECASE)
+                    call.number = found[1] if found else ""
+                    self.calls.append(call)
+                case {"registered": registered}:
+                    self._registered = registered
+                case {"ready": _}:
+                    self._ready = True
+                case {"failure": why}:
+                    self.failure = why
+        if self._process is not None:  # it ended by itself
+            code = await self._process.wait()
+            errors = (self.phones.folder / f"{self.name}.err").read_text(errors="replace")
+            self.failure = self.failure or f"process ended with {code}: {errors[-2000:]}"
+
+    def _file(self, sound: Sound) -> str:
+        return str(file_of(sound, self.phones.rate, self.phones.folder))
 
 
 class PhoneCall:
     """One call at one phone. Times are `time.monotonic` seconds; `status` is the last SIP status."""
 
-    def __init__(self, phone: Phone, sends: Sound, *, outgoing: bool, number: str, leg_id: int = -1) -> None:
+    def __init__(self, phone: Phone, key: str, *, outgoing: bool, number: str) -> None:
         self.phone = phone
+        self.key = key
         self.outgoing = outgoing
         self.number = number  # dialled, or shown by the caller
         self.invite = ""  # an incoming call's INVITE as it came
@@ -342,35 +331,31 @@ class PhoneCall:
         self.rang_at: float | None = None
         self.answered_at: float | None = None
         self.ended_at: float | None = None
+        self.active = False  # there is sound both ways
         self.on_hold = False  # by us
         self.held = False  # by the other side
         self.transfer_status = 0  # of a REFER that we sent
-        self._phones = phone.phones
-        self._sound = sends
-        self._began = 0.0
-        self._active = False
-        self._joined: set[PhoneCall] = set()
-        self._player: Any = None
-        self._recorders: dict[str, Any] = {}
-        self._paths: dict[str, Path] = {}
-        self.leg = _Leg(self, leg_id)
+        self.began = 0.0  # first sample of `heard` and `said`
+        self.paths: dict[str, str] = {}
 
     # What the test waits for.
 
     async def ringing(self, deadline_s: float = DEADLINE_S) -> PhoneCall:
         """Until the other side rings (or has answered)."""
-        await self._until(lambda: self.rang_at or self.answered_at, "ringing", deadline_s)
-        return self
+        return await self._until(lambda: self.rang_at or self.answered_at, "ringing", deadline_s)
 
     async def answered(self, deadline_s: float = DEADLINE_S) -> PhoneCall:
         """Until the call is up and has sound."""
-        await self._until(lambda: self.answered_at and self._active, "answered", deadline_s)
-        return self
+        return await self._until(lambda: self.answered_at and self.active, "answered", deadline_s)
 
     async def ended(self, deadline_s: float = DEADLINE_S) -> PhoneCall:
         """Until the call is over; its status and reason are then final."""
-        await self._phones.until(lambda: self.ended_at, f"end of {self!r}", deadline_s)
+        await self.phone.phones.until(lambda: self.ended_at, f"end of {self!r}", deadline_s)
         return self
+
+    async def pressed(self, digits: str, deadline_s: float = DEADLINE_S) -> PhoneCall:
+        """Until these keys have come in from the other side."""
+        return await self._until(lambda: digits in self.digits, f"keys {digits}", deadline_s)
 
     async def talk(self, seconds: float) -> PhoneCall:
         """Lets the call go on for so long. For time to talk in, not for waiting for something."""
@@ -380,57 +365,62 @@ class PhoneCall:
     # What the person at the phone does.
 
     async def answer(self) -> PhoneCall:
-        self._respond(200)
+        await self._do("respond", code=200)
         return await self.answered()
 
     async def reject(self, code: int = 486) -> PhoneCall:
-        self._respond(code)
+        await self._do("respond", code=code)
         return await self.ended()
 
     async def hangup(self) -> PhoneCall:
         """Ends the call, whatever state it is in; returns when it has ended."""
         if self.ended_at is None:
             try:
-                self.leg.hangup(pj.CallOpParam())
-            except pj.Error:
-                if self.ended_at is None and self.leg.isActive():
+                await self._do("hangup")
+            except LabError:
+                if self.ended_at is None:
                     raise
         return await self.ended()
 
     async def hold(self) -> PhoneCall:
-        self.leg.setHold(pj.CallOpParam())
-        await self._until(lambda: self.on_hold, "on hold")
-        return self
+        await self._do("hold")
+        return await self._until(lambda: self.on_hold, "on hold")
 
     async def unhold(self) -> PhoneCall:
-        parameters = pj.CallOpParam(True)
-        parameters.opt.flag = pj.PJSUA_CALL_UNHOLD
-        self.leg.reinvite(parameters)
-        await self._until(lambda: not self.on_hold and self._active, "off hold")
+        await self._do("unhold")
+        return await self._until(lambda: not self.on_hold and self.active, "off hold")
+
+    async def dtmf(self, digits: str) -> PhoneCall:
+        """Presses keys (RFC 4733)."""
+        await self._do("dtmf", digits=digits)
         return self
 
-    def dtmf(self, digits: str) -> None:
-        """Presses keys (RFC 4733)."""
-        self.leg.dialDtmf(digits)
+    async def say(self, sound: Sound) -> PhoneCall:
+        """Says another sound from now on."""
+        await self._do("say", sound=self.phone._file(sound))
+        return self
 
-    async def refer(self, target: str) -> None:
+    async def mute(self, on: bool = True) -> PhoneCall:
+        """Packets go on, with silence in them."""
+        await self._do("mute", on=on)
+        return self
+
+    async def refer(self, target: str) -> PhoneCall:
         """Blind transfer by REFER to a number or URI; hangs up when told that it worked, as phones do."""
-        uri = target if target.startswith("sip:") else self.phone.uri(target)
-        self.leg.xfer(uri, pj.CallOpParam())
-        await self._phones.until(lambda: self.transfer_status >= 200 or self.ended_at, f"transfer of {self!r}")
+        await self._do("refer", target=self.phone.uri(target))
+        return await self._transferred()
 
-    async def refer_replaces(self, other: PhoneCall) -> None:
+    async def refer_replaces(self, other: PhoneCall) -> PhoneCall:
         """Attended transfer: joins the far ends of this call and of `other` (REFER with Replaces)."""
-        self.leg.xferReplaces(other.leg, pj.CallOpParam())
-        await self._phones.until(lambda: self.transfer_status >= 200 or self.ended_at, f"transfer of {self!r}")
+        await self._do("refer_replaces", other=other.key)
+        return await self._transferred()
 
-    def join(self, other: PhoneCall) -> None:
+    async def join(self, other: PhoneCall) -> PhoneCall:
         """A three-way inside the phone: both far ends hear each other through it, as well as its owner."""
-        self._joined.add(other)
-        other._joined.add(self)
-        self._connect()
+        await self._do("join", other=other.key)
+        return self
 
-    # What was heard and said. Only when the call has ended.
+    # What was heard and said. Waits for the end of the call.
 
     async def heard(self) -> Heard:
         """Everything that came in, from the first sound (early media too) to the end."""
@@ -440,187 +430,49 @@ class PhoneCall:
         """Everything that went out, on the same timeline as `heard`."""
         return await self._finished("said")
 
+    def update(self, facts: Mapping[str, Any]) -> None:
+        """Takes over what the process told."""
+        for name, value in facts.items():
+            setattr(self, name, value)
+
     def __repr__(self) -> str:
-        return f"{self.phone.name} {'to' if self.outgoing else 'from'} {self.number} ({self.status})"
+        return f"{self.phone.name} {'to' if self.outgoing else 'from'} {self.number} ({self.status} {self.reason})"
+
+    async def _do(self, what: str, **arguments: Any) -> None:
+        await self.phone.do(what, key=self.key, **arguments)
+
+    async def _transferred(self) -> PhoneCall:
+        await self.phone.phones.until(lambda: self.transfer_status >= 200 or self.ended_at, f"transfer of {self!r}")
+        return self
 
     async def _finished(self, which: str) -> Heard:
         await self.ended()
-        if which not in self._paths:
+        if which not in self.paths:
             raise LabError(f"{self!r} never had sound")
-        path = self._paths[which]
-        await self._phones.until(lambda: _complete(path), f"{path} written")
+        path = Path(self.paths[which])
+        await self.phone.phones.until(lambda: _complete(path), f"{path} written")
         with wave.open(str(path)) as file:
             rate = file.getframerate()
             samples = np.frombuffer(file.readframes(file.getnframes()), "<i2") / 32768.0
-        return Heard(path, rate, samples, self._began)
+        return Heard(path, rate, samples, self.began)
 
-    async def _until(self, true: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
-        await self._phones.until(lambda: true() or self.ended_at, f"{what}: {self!r}", deadline_s)
+    async def _until(self, true: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> PhoneCall:
+        await self.phone.phones.until(lambda: true() or self.ended_at, f"{what}: {self!r}", deadline_s)
         if not true():
-            raise LabError(f"ended instead of {what}: {self!r} {self.reason}")
-
-    async def _answer_after(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        if self.ended_at is None:
-            self._respond(200)
-
-    def _respond(self, code: int, headers: Mapping[str, str] | None = None) -> None:
-        parameters = pj.CallOpParam(code < 300)
-        parameters.statusCode = code
-        _add_headers(parameters, headers or {})
-        self.leg.answer(parameters)
-
-    # The library's callbacks.
-
-    def state_changed(self, state: int, status: int, reason: str) -> None:
-        now = time.monotonic()
-        self.status, self.reason = status or self.status, reason
-        if state == pj.PJSIP_INV_STATE_EARLY and self.rang_at is None:
-            self.rang_at = now
-        elif state == pj.PJSIP_INV_STATE_CONFIRMED and self.answered_at is None:
-            self.answered_at = now
-        elif state == pj.PJSIP_INV_STATE_DISCONNECTED:
-            self.ended_at = now
-            self._active = False
-            self._finish()
-
-    def media_changed(self, status: int) -> None:
-        self.on_hold = status == pj.PJSUA_CALL_MEDIA_LOCAL_HOLD
-        self.held = status == pj.PJSUA_CALL_MEDIA_REMOTE_HOLD
-        self._active = status in (pj.PJSUA_CALL_MEDIA_ACTIVE, pj.PJSUA_CALL_MEDIA_REMOTE_HOLD)
-        if not self._recorders and self._active:
-            self._record()
-        if self._recorders:
-            self._connect()
-
-    def transfer_progressed(self, status: int, final: bool) -> None:
-        self.transfer_status = status
-        if final and 200 <= status < 300 and self.ended_at is None and self.leg.isActive():
-            self.leg.hangup(pj.CallOpParam())
-
-    def _record(self) -> None:
-        label = f"{self.phone.name}-{'to' if self.outgoing else 'from'}-{self.number}"
-        base = self._phones.new_path(label)
-        for which in ("heard", "said"):
-            self._paths[which] = base.with_name(f"{base.stem}-{which}.wav")
-            recorder = pj.AudioMediaRecorder()
-            recorder.createRecorder(str(self._paths[which]))
-            self._recorders[which] = recorder
-        self._player = self._phones.player(self._sound)
-        self._began = time.monotonic()
-        for recorder in self._recorders.values():
-            self._phones.silence.startTransmit(recorder)
-        self._player.startTransmit(self._recorders["said"])
-
-    def _connect(self) -> None:
-        """Wires the call's sound as its state wants it; harmless when it is wired already."""
-        sound = self._audio()
-        if sound is None:
-            return
-        sound.startTransmit(self._recorders["heard"])
-        if self._active:
-            self._player.startTransmit(sound)
-        for other in self._joined:
-            far = other._audio() if other._recorders else None
-            if far is not None and self._active and other._active:
-                sound.startTransmit(far)
-                far.startTransmit(sound)
-
-    def _audio(self) -> Any:
-        if self.ended_at is not None or not self.leg.isActive():
-            return None
-        try:
-            return self.leg.getAudioMedia(-1)
-        except pj.Error:
-            return None  # on hold: no audio port
-
-    def _finish(self) -> None:
-        """Files are written to their end, and their headers, only when the recorders are destroyed."""
-        recorders, self._recorders, self._player = self._recorders, {}, None
-        for other in self._joined:
-            other._joined.discard(self)
-        for recorder in recorders.values():
-            self._phones.silence.stopTransmit(recorder)
-            recorder.this.own(True)
-        recorders.clear()
-        gc.collect()
+            raise LabError(f"ended instead of {what}: {self!r}")
+        return self
 
 
-class _Endpoint(pj.Endpoint):  # type: ignore[misc]
-    """Gives each INVITE to the account whose port it came to."""
-
-    def __init__(self, phones: Phones) -> None:
-        super().__init__()
-        self._phones = phones
-
-    def onSelectAccount(self, prm: Any) -> None:
-        with self._phones.guarded():
-            found = re.match(r"\w+ sip:(?:[^@ ]*@)?([\d.]+):(\d+)", prm.rdata.wholeMsg)
-            for phone in self._phones.phones:
-                if found and (phone.line.host, phone.line.port) == (found[1], int(found[2])):
-                    prm.accountIndex = phone.account.getId()
-
-
-class _Account(pj.Account):  # type: ignore[misc]
-    def __init__(self, phone: Phone) -> None:
-        super().__init__()
-        self._phone = phone
-
-    def onIncomingCall(self, prm: Any) -> None:
-        with self._phone.phones.guarded():
-            self._phone.received(prm.callId, prm.rdata.wholeMsg)
-
-
-class _Leg(pj.Call):  # type: ignore[misc]
-    def __init__(self, call: PhoneCall, leg_id: int) -> None:
-        super().__init__(call.phone.account, leg_id)
-        self._call = call
-        self._phones = call.phone.phones
-        self._phones.legs.append(self)
-
-    def forget(self) -> None:
-        del self._call.leg, self._call
-
-    def onCallState(self, prm: Any) -> None:
-        with self._phones.guarded():
-            info = self.getInfo()
-            self._call.state_changed(info.state, info.lastStatusCode, info.lastReason)
-
-    def onCallMediaState(self, prm: Any) -> None:
-        with self._phones.guarded():
-            info = self.getInfo()  # its `media` lives as long as it does
-            for media in info.media:
-                if media.type == pj.PJMEDIA_TYPE_AUDIO:
-                    self._call.media_changed(media.status)
-
-    def onDtmfDigit(self, prm: Any) -> None:
-        with self._phones.guarded():
-            self._call.digits += prm.digit
-
-    def onCallTransferStatus(self, prm: Any) -> None:
-        with self._phones.guarded():
-            self._call.transfer_progressed(prm.statusCode, prm.finalNotify)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Sends this process's standard output nowhere."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-
-
-def _add_headers(parameters: Any, headers: Mapping[str, str]) -> None:
-    for name, value in headers.items():
-        header = pj.SipHeader()
-        header.hName, header.hValue = name, value
-        parameters.txOption.headers.append(header)
+def _policy(policy: Policy) -> dict[str, Any]:
+    match policy:
+        case Answer(after_s):
+            return {"do": "answer", "after_s": after_s}
+        case Ring():
+            return {"do": "ring"}
+        case Reject(code):
+            return {"do": "respond", "code": code}
+        case Forward(target):
+            return {"do": "respond", "code": 302, "headers": {"Contact": f"<{target}>"}}
 
 
 def _complete(path: Path) -> bool:
