@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +11,8 @@ from pbxguard.core.commands import CallOutcome
 from pbxguard.core.facts import Fact
 from pbxguard.core.handles import RecorderHandle as RecorderHandle
 from pbxguard.core.ids import Endpoint, RecordingId, SegmentId, Uniqueid
+from pbxguard.core.records import AuditEntry as AuditEntry
+from pbxguard.core.records import RecordingRow as RecordingRow
 
 
 class Clock(Protocol):
@@ -53,28 +54,6 @@ class FactSink(Protocol):
     async def put(self, fact: Fact) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class AuditEntry:
-    """One line of the audit log.
-
-    `kind` is a stable dotted name (``disclosure.heard``, ``segment.permitted``, ``segment.closed``, ``objected``,
-    ``recording.sealed``, ``recording.exported``, ``recording.destroyed``, ...). `data` is JSON without content of
-    calls; `actor` is who did it (a person's login, or ``pbxguard``).
-    """
-
-    kind: str
-    at: datetime
-    actor: str = "pbxguard"
-    boot: str = ""
-    channel: str = ""
-    call: str = ""
-    recording: str = ""
-    segment: str = ""
-    data: Mapping[str, Any] | None = None
-    number: int = 0
-    """Row number once stored."""
-
-
 class Audit(Protocol):
     """Append-only. `commit` returns only when the entries are on disk; raises AuditFailed."""
 
@@ -90,40 +69,6 @@ class Audit(Protocol):
 
     async def unsealed(self) -> Sequence[RecordingId]:
         """Recordings with a closed segment that are neither sealed nor destroyed nor empty."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecordingRow:
-    """One sealed recording in the index."""
-
-    id: RecordingId
-    node: str
-    path: str
-    """Relative to the archive's root."""
-    purposes: tuple[str, ...]
-    started: datetime
-    ended: datetime
-    duration_ms: int
-    external_number: str
-    own_number: str
-    own_endpoint: str
-    queue: str
-    direction: str
-    reference: str
-    language: str
-    call: str
-    uniqueid: str
-    linkedid: str
-    sha256: str
-    manifest: Mapping[str, Any]
-    outcome: str = ""
-    contract_end: str = ""
-    """ISO date."""
-    locked: bool = False
-    """Disputed (art. 18(1)(d) GDPR): nobody plays or exports it, nothing deletes it before the officer decides."""
-    lock_until: datetime | None = None
-    written_acceptance_required: bool = False
-    destroyed: datetime | None = None
 
 
 class Index(Protocol):
