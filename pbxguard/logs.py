@@ -1,0 +1,266 @@
+"""Logs: one JSON object a line, stable event names, numbers masked.
+
+Owns the names of all events and how a line is made. People's numbers stand only in fields named in `NUMBER_FIELDS`,
+never in an event's name or another text. What the standard library's `logging` is told goes the same way: adapters of
+ours log an event's name and `extra` fields; what other libraries say stands under `library.logged`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from enum import StrEnum
+from typing import Any, TextIO, cast
+
+import structlog
+
+from pbxguard.core.numbers import mask
+
+MAX_TEXT = 2000
+"""Longer texts are cut: a peer must not fill the disk through one line."""
+
+NUMBER_FIELDS = frozenset(
+    {
+        "number",
+        "numbers",
+        "caller",
+        "caller_id",
+        "caller_number",
+        "called",
+        "called_number",
+        "connected",
+        "dialled",
+        "dialled_number",
+        "did",
+        "external_number",
+        "own_number",
+        "who",
+    }
+)
+"""Fields that may hold a person's number: masked unless configured."""
+
+
+class Event(StrEnum):
+    """Every event that is logged. The value is stable: people's alerts hang on it."""
+
+    # the service
+    SERVICE_STARTING = "service.starting"
+    SERVICE_STARTED = "service.started"
+    SERVICE_STOPPING = "service.stopping"
+    SERVICE_STOPPED = "service.stopped"
+    SERVICE_FAILED = "service.failed"
+    SETTINGS_LOADED = "settings.loaded"
+    SETTINGS_REFUSED = "settings.refused"
+    SWITCHED_ON = "switch.on"
+    SWITCHED_OFF = "switch.off"
+    TASK_FAILED = "task.failed"
+    ERRAND_DROPPED = "errand.dropped"
+    ERRAND_FAILED = "errand.failed"
+    HEALTH_CHANGED = "health.changed"
+
+    # connections: once per change of state
+    AMI_CONNECTED = "ami.connected"
+    AMI_LOST = "ami.lost"
+    AMI_REFUSED = "ami.refused"
+    AMI_UNREACHABLE = "ami.unreachable"
+    AMI_UNREADABLE = "ami.unreadable"
+    AMI_UNFILTERED = "ami.unfiltered"
+    AMI_RESTLESS = "ami.restless"
+    AMI_DOUBTFUL_RECORDER_STOPPED = "ami.doubtful_recorder_stopped"
+    AMI_ACTION_FAILED = "ami.action_failed"
+    ARI_CONNECTED = "ari.connected"
+    ARI_LOST = "ari.lost"
+    ARI_REFUSED = "ari.refused"
+    ARI_REPLACED = "ari.replaced"
+    ARI_UNKNOWN_EVENT = "ari.unknown_event"
+    ARI_REQUEST_FAILED = "ari.request_failed"
+    AGI_LISTENING = "agi.listening"
+    AGI_PEER_REFUSED = "agi.peer_refused"
+    AGI_FAILED = "agi.failed"
+
+    # the picture of the PBX
+    SNAPSHOT_TAKEN = "snapshot.taken"
+    SNAPSHOT_FAILED = "snapshot.failed"
+    BEAT_LATE = "beat.late"
+    BEAT_RECOVERED = "beat.recovered"
+    FACT_UNREADABLE = "fact.unreadable"
+    FACTS_BEHIND = "facts.behind"
+
+    # doors
+    DOOR_ENTERED = "door.entered"
+    DOOR_LEFT = "door.left"
+    DOOR_FAILED = "door.failed"
+    DISCLOSURE_STARTED = "disclosure.started"
+    DISCLOSURE_HEARD = "disclosure.heard"
+    DISCLOSURE_NOT_HEARD = "disclosure.not_heard"
+    OBJECTED = "party.objected"
+    CONSENTED = "party.consented"
+    MARKED_PRIVATE = "call.marked_private"
+
+    # calls and recordings
+    CALL_STARTED = "call.started"
+    CALL_DECIDED = "call.decided"
+    CALL_REFUSED = "call.refused"
+    CALL_ENDED = "call.ended"
+    WOULD_RECORD = "call.would_record"
+    RECORDER_STARTED = "recorder.started"
+    RECORDER_START_FAILED = "recorder.start_failed"
+    RECORDER_STOPPED = "recorder.stopped"
+    RECORDER_STOP_UNANSWERED = "recorder.stop_unanswered"
+    FOREIGN_RECORDER = "recorder.foreign"
+    SPY_SEEN = "spy.seen"
+    SEGMENT_CLOSED = "segment.closed"
+    SEGMENT_EMPTY = "segment.empty"
+    SEGMENT_QUARANTINED = "segment.quarantined"
+    RECORDING_SEALED = "recording.sealed"
+    RECORDING_EMPTY = "recording.empty"
+    RECORDING_SEAL_FAILED = "recording.seal_failed"
+    RECORDING_LOCKED = "recording.locked"
+    RECORDING_DESTROYED = "recording.destroyed"
+    RECORDING_EXPORTED = "recording.exported"
+    SPOOL_FULL = "spool.full"
+    SPOOL_HAS_ROOM = "spool.has_room"
+
+    # keeping
+    AUDIT_FAILED = "audit.failed"
+    AUDIT_RECOVERED = "audit.recovered"
+    INDEX_FAILED = "index.failed"
+    SWEEP_DONE = "retention.swept"
+    SWEEP_FAILED = "retention.failed"
+    OUTCOME_SET = "outcome.set"
+
+    # prompts
+    PROMPT_BUILT = "prompt.built"
+    PROMPT_APPROVED = "prompt.approved"
+    PROMPT_REFUSED = "prompt.refused"
+
+    # the rest
+    API_FAILED = "api.failed"
+    LAMP_FAILED = "lamp.failed"
+    LIBRARY_LOGGED = "library.logged"
+    CHECK_FINDING = "check.finding"
+
+
+_NAMES = frozenset(event.value for event in Event)
+_FREE_TEXTS = ("exception", "text", "error")
+_LIKE_A_NUMBER = re.compile(r"(?<![\w.])\+?[0-9]{7,15}(?![\w.])")
+"""In a text of somebody else's making; a uniqueid (1700000000.12) is none."""
+
+Log = structlog.stdlib.BoundLogger
+"""The type of a logger, for annotations."""
+
+
+def get_logger(**bound: Any) -> Log:
+    """A logger; what is bound (``call=``, ``recording=``) stands in each of its lines.
+
+    Use: ``log.info(Event.RECORDER_STARTED, call=..., recording=...)``.
+    """
+    return cast(Log, structlog.get_logger(**bound))
+
+
+def configure(*, level: str = "info", mask_numbers: bool = True, node: str = "", stream: TextIO | None = None) -> None:
+    """Set up the whole process's logging, once, from `app.py` or the command line. `stream` defaults to stdout."""
+    out = stream or sys.stdout
+    number = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+        structlog.stdlib.add_log_level,
+    ]
+    last: list[structlog.typing.Processor] = [
+        structlog.processors.format_exc_info,
+        _Node(node),
+        *([mask_number_fields] if mask_numbers else []),
+        clean,
+        structlog.processors.JSONRenderer(ensure_ascii=True, default=str),
+    ]
+    structlog.configure(
+        processors=[*shared, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(out),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _from_logging],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    # Other libraries' chatter may hold what peers sent: only their warnings are ours to show.
+    root.setLevel(max(number, logging.WARNING))
+    logging.getLogger("pbxguard").setLevel(number)
+    for name in ("uvicorn", "uvicorn.access", "uvicorn.error", "panoramisk", "aiohttp", "asyncio", "sqlalchemy"):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = []
+        logger.propagate = True
+
+
+def mask_number_fields(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor: mask `NUMBER_FIELDS`, nested ones too, and what looks like a number in foreign texts."""
+    masked = cast(MutableMapping[str, Any], _masked(line))
+    for key in _FREE_TEXTS:
+        if isinstance(masked.get(key), str):
+            masked[key] = _LIKE_A_NUMBER.sub(lambda found: mask(found.group(0)), masked[key][: MAX_TEXT + 1])
+    return masked
+
+
+def clean(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor: no line break and no control character survives, no text is endless."""
+    return {_one_line(key): _cleaned(value) for key, value in line.items()}
+
+
+class _Node:
+    """Adds the node's name."""
+
+    def __init__(self, node: str) -> None:
+        self._node = node
+
+    def __call__(self, _logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if self._node:
+            line.setdefault("node", self._node)
+        return line
+
+
+def _from_logging(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    record = line.get("_record")
+    name = record.name if record is not None else ""
+    if name.partition(".")[0] == "pbxguard" and line.get("event") in _NAMES:
+        return line
+    line["text"] = line.get("event", "")
+    line["event"] = Event.LIBRARY_LOGGED.value
+    line["logger"] = name
+    return line
+
+
+def _masked(value: Any, hide: bool = False) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _masked(item, hide or str(key) in NUMBER_FIELDS) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_masked(item, hide) for item in value]
+    if not hide or value is None or isinstance(value, bool):
+        return value
+    return mask(str(value))
+
+
+def _cleaned(value: Any, depth: int = 0) -> Any:
+    if depth > 4:
+        return "..."
+    match value:
+        case Mapping():
+            return {_one_line(str(key)): _cleaned(item, depth + 1) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_cleaned(item, depth + 1) for item in value]
+        case None | bool() | int() | float():
+            return value
+        case _:
+            return _one_line(str(value))
+
+
+def _one_line(text: str) -> str:
+    cut = text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "..."
+    return "".join(c if c.isprintable() else " | " if c == "\n" else " " for c in cut)
