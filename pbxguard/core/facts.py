@@ -226,9 +226,12 @@ class CalleePromptBegun:
 
     channel: Uniqueid
     prompt: str
+    """A `DisclosureKey` as text; with ``/key`` behind it for the key sentence."""
     tx_octets: int
     rx_packets: int
     at: float
+    codec: str = ""
+    """The channel's formats as Asterisk lists them, e.g. ``(alaw)`` (header ``Codec``)."""
 
 
 @dataclass(frozen=True, slots=True)
