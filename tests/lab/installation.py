@@ -1,0 +1,321 @@
+"""Owns: a whole installation for tests and the demo: one Asterisk, its dialplan, and pbxguard as a process of its own.
+
+pbxguard is installed and used as its users do it: a configuration file, prompts built and approved on the command
+line, `pbxguard run` as a service, the Unix socket and the files it leaves. Nothing of it is imported here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.lab.asterisk import REPO, Asterisk, LabError, Line, Ports, default_lines
+
+POLL_S = 0.05
+READY_DEADLINE_S = 40.0
+SEAL_DEADLINE_S = 30.0
+STOP_DEADLINE_S = 15.0
+
+DIALPLAN = """\
+#include {repo}/dialplan/pbxguard.conf
+
+[internal]
+exten => _1XX,1,Dial(PJSIP/${{EXTEN}},60,tT)
+exten => _[0+]X.,1,Gosub(pbxguard-outbound,s,1(contract_evidence,number=${{EXTEN}}))
+ same => n,Dial(PJSIP/${{EXTEN}}@trunk-b,60,tTU(pbxguard-callee^${{PBXGUARD_PROMPT}}))
+exten => _11X,1,Gosub(pbxguard-outbound,s,1(contract_evidence,number=${{EXTEN}}))
+ same => n,Dial(PJSIP/${{EXTEN}}@trunk-c,60,tTU(pbxguard-callee^${{PBXGUARD_PROMPT}}))
+; what a phone transfers to (REFER) is dialled without any disclosure: a third party is nobody's customer here
+exten => _9X.,1,Dial(PJSIP/${{EXTEN:1}}@trunk-c,60,tT)
+
+[from-trunk]
+; 31201234NNN: straight to phone NNN, as proof
+exten => _31201234XXX,1,Gosub(pbxguard-disclose,s,1(contract_evidence))
+ same => n,Dial(PJSIP/${{EXTEN:8}},60,tT)
+; 31201235NNN: to phone NNN, to train
+exten => _31201235XXX,1,Gosub(pbxguard-disclose,s,1(quality_training))
+ same => n,Dial(PJSIP/${{EXTEN:8}},60,tT)
+; 31201236NNN: to phone NNN, for both
+exten => _31201236XXX,1,Gosub(pbxguard-disclose,s,1(contract_evidence&quality_training,language=en,reference=C-1))
+ same => n,Dial(PJSIP/${{EXTEN:8}},60,tT)
+; 31201237NNN: to phone NNN, private
+exten => _31201237XXX,1,Gosub(pbxguard-disclose,s,1(contract_evidence,private=yes))
+ same => n,Dial(PJSIP/${{EXTEN:8}},60,tT)
+; 31201238NNN: to phone NNN without any disclosure
+exten => _31201238XXX,1,Dial(PJSIP/${{EXTEN:8}},60,tT)
+; 31201239000: forwarded to an outside number
+exten => 31201239000,1,Gosub(pbxguard-disclose,s,1(contract_evidence))
+ same => n,Dial(PJSIP/31109990000@trunk-c,60,tT)
+; 31201239001: the sales queue
+exten => 31201239001,1,Gosub(pbxguard-disclose,s,1(contract_evidence))
+ same => n,Queue(sales,tT,,,60)
+; 31201239002: the load agent
+exten => 31201239002,1,Gosub(pbxguard-disclose,s,1(contract_evidence))
+ same => n,Dial(PJSIP/${{LOAD_AGENT}},60)
+{more}
+"""
+
+
+class PbxguardFailed(LabError):
+    """pbxguard's command or service ended with an error; the message holds what it printed."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command of pbxguard gave."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def lines() -> list[Line]:
+    """The lab's lines and a few agents more, a third carrier: calls overlap without sharing a phone."""
+    more = [Line(str(number), "internal", password=f"secret{number}") for number in range(104, 116)]
+    return [*default_lines(), *more, Line("trunk-c", "from-trunk", host="127.0.0.5")]
+
+
+class Installation:
+    """An async context manager. `mode`, `purposes` and `settings` (TOML text) go into the configuration file."""
+
+    def __init__(
+        self,
+        *,
+        mode: str = "guard",
+        dialplan: str = "",
+        settings: str = "",
+        rate: int = 8000,
+        ports: Ports | None = None,
+        keep: bool = False,
+        queues: str = "",
+        extra_lines: Sequence[Line] = (),
+    ) -> None:
+        self.asterisk = Asterisk(
+            dialplan=DIALPLAN.format(repo=REPO, more=dialplan),
+            rate=rate,
+            ports=ports,
+            keep=keep,
+            lines=[*lines(), *extra_lines],
+            files={"queues.conf": queues} if queues else {},
+        )
+        self.mode, self.more_settings, self.rate = mode, settings, rate
+        self.home = self.asterisk.run_dir / "pbxguard"
+        self.archive = self.home / "archive"
+        self.spool = self.home / "spool"
+        self.config = self.home / "pbxguard.toml"
+        self.socket = self.home / "pbxguard.sock"
+        self.logfile = self.home / "pbxguard.log"
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> Installation:
+        for folder in (self.home, self.archive, self.spool, self.home / "prompts"):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.config.write_text(self.toml())
+        await self.asterisk.start()
+        try:
+            await self.run("prompts", "build")
+            await self.run("prompts", "approve", "--all", "--by", "the lab's officer")
+            await self.start()
+        except BaseException:
+            await self.asterisk.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        try:
+            await self.stop()
+        finally:
+            await self.asterisk.stop()
+            if not self.asterisk.keep and os.environ.get("PBXGUARD_LAB_KEEP") != "1":
+                shutil.rmtree(self.asterisk.run_dir, ignore_errors=True)
+
+    def toml(self) -> str:
+        """The configuration file: what differs from the defaults, and why it must."""
+        a = self.asterisk
+        return f"""\
+node = "lab"
+mode = "{self.mode}"
+rate = {self.rate}
+languages = ["nl", "en"]
+
+[organisation]
+name = "Acme"
+
+[ami]
+port = {a.ami_port}
+username = "{a.ami_user}"
+secret = "{a.ami_secret}"
+
+[ari]
+url = "{a.ari_url}"
+username = "{a.ari_user}"
+password = "{a.ari_password}"
+
+[agi]
+port = {a.agi_port}
+
+[spool]
+path = "{self.spool}"
+min_free_mb = 10
+
+[archive]
+root = "{self.archive}"
+
+[database]
+url = "sqlite+aiosqlite:///{self.home}/pbxguard.db"
+
+[prompts]
+directory = "{self.home}/prompts"
+
+[socket]
+path = "{self.socket}"
+
+[parties]
+own = ["PJSIP/1[0-9][0-9]-*"]
+external = ["PJSIP/trunk-*"]
+
+[purposes.quality_training]
+active = true
+
+{self.more_settings}
+"""
+
+    # -- the service -------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start `pbxguard run` and wait until it says that it guards."""
+        with self.logfile.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "pbxguard",
+                "--config",
+                str(self.config),
+                "run",
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=REPO,
+            )
+        end = time.monotonic() + READY_DEADLINE_S
+        while True:
+            status = await self.status()
+            if status.get("ready"):
+                return
+            if self.process.returncode is not None:
+                raise PbxguardFailed(f"pbxguard ended with {self.process.returncode}:\n{self.log()[-4000:]}")
+            if time.monotonic() > end:
+                raise PbxguardFailed(f"pbxguard is not ready: {status}\n{self.log()[-4000:]}")
+            await asyncio.sleep(POLL_S)
+
+    async def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End the service, by default gently."""
+        process, self.process = self.process, None
+        if process is None or process.returncode is not None:
+            return
+        process.send_signal(how)
+        try:
+            async with asyncio.timeout(STOP_DEADLINE_S):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    def log(self) -> str:
+        return self.logfile.read_text(errors="replace") if self.logfile.exists() else ""
+
+    def events(self, name: str = "") -> list[dict[str, Any]]:
+        """The service's log lines (JSON), of one event name if given."""
+        rows = []
+        for line in self.log().splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if not name or row.get("event") == name:
+                rows.append(row)
+        return rows
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    async def run(self, *words: str, check: bool = True) -> Ran:
+        """Run a command of pbxguard's; raises PbxguardFailed when it fails and `check` is set."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "pbxguard",
+            "--config",
+            str(self.config),
+            *words,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=REPO,
+        )
+        out, err = await process.communicate()
+        ran = Ran(process.returncode or 0, out.decode(), err.decode())
+        if check and ran.code:
+            raise PbxguardFailed(f"pbxguard {' '.join(words)}: {ran.code}\n{ran.out}\n{ran.err}")
+        return ran
+
+    async def ask(self, path: str, **query: str) -> Any:
+        """GET from the service's Unix socket."""
+        transport = httpx.AsyncHTTPTransport(uds=str(self.socket))
+        async with httpx.AsyncClient(transport=transport, base_url="http://pbxguard", timeout=10) as client:
+            answer = await client.get(path, params=query)
+            answer.raise_for_status()
+            return answer.json()
+
+    async def status(self) -> dict[str, Any]:
+        """The service's own word about itself; empty while it does not answer."""
+        try:
+            return dict(await self.ask("/status"))
+        except (httpx.HTTPError, OSError):
+            return {}
+
+    def files(self, number: str) -> list[Path]:
+        """Sealed files whose name shows this caller ID (digits, as in E.164)."""
+        return sorted(self.archive.rglob(f"*_{number.lstrip('+')}_*.flac"))
+
+    async def sealed(self, number: str, deadline_s: float = SEAL_DEADLINE_S) -> Path:
+        """The one sealed file of a call with this number, once its manifest is there too."""
+        end = time.monotonic() + deadline_s
+        while True:
+            found = [f for f in self.files(number) if f.with_suffix(".json").exists()]
+            if len(found) == 1:
+                return found[0]
+            if len(found) > 1:
+                raise LabError(f"more than one recording: {found}")
+            if time.monotonic() > end:
+                raise LabError(f"no recording of {number}; log:\n{self.log()[-3000:]}")
+            await asyncio.sleep(POLL_S)
+
+    async def why(self, number: str) -> dict[str, Any]:
+        """What `why` says of the last call with this number, once that call is known to be over."""
+        end = time.monotonic() + SEAL_DEADLINE_S
+        while True:
+            rows = await self.ask("/calls/why", who=number)
+            calls = rows["calls"] if isinstance(rows, dict) else rows
+            if calls and calls[0]["ended"]:
+                return dict(calls[0])
+            if time.monotonic() > end:
+                raise LabError(f"no ended call of {number}: {calls}")
+            await asyncio.sleep(POLL_S)
+
+    def leftovers(self) -> list[Path]:
+        """Files in the spool."""
+        return [p for p in self.spool.rglob("*") if p.is_file()]
