@@ -2,8 +2,9 @@
 
 The subroutine ``pbxguard-callee`` plays the notice by `Playback` and then, where a key is asked, the key sentence by
 `Read`, and reports the begin and end of each with the channel's counters. A prompt counts as heard by the same rules
-as at the caller's door (`announcement`), with one difference: here time is taken when events reach us, which proves
-nothing by itself, so the octets sent carry the proof.
+as at the caller's door (`announcement`), with two differences: time is taken when events reach us, which proves
+nothing by itself, and the dialplan knows packets only, not octets. So the packets sent carry the proof, each taken as
+20 ms, which is what Asterisk sends unless an endpoint's `allow` says otherwise; with longer ones nobody is told.
 
 A 9 counts whenever it is pressed while the prompts last, a 1 only once the notice was heard in full.
 """
@@ -14,7 +15,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum
 
-from .announcement import SENT_SHARE, byte_rate
+from .announcement import SENT_SHARE
 from .facts import CalleePromptBegun, CalleePromptEnded, ChannelHungUp, DigitPressed, Fact, Held
 from .ids import PurposeName, Uniqueid
 from .policy import Policy
@@ -25,6 +26,8 @@ MOST_CALLEES = 5000
 """How many callees may be listening at once; beyond, the oldest is forgotten and stays untold."""
 SHORT = 0.06
 """Seconds by which a prompt may look shorter than its sound."""
+PACKET = 0.02
+"""Seconds of sound in a packet that Asterisk sends."""
 KEY_PART = "/key"
 """Ends the prompt's name in the events of the key sentence."""
 
@@ -171,13 +174,8 @@ def _unheard(listening: _Listening, ended: CalleePromptEnded, length_ms: int) ->
         return Reason.PROMPT_FAILED
     if ended.at - begun.at < length - SHORT:
         return Reason.PROMPT_CUT
-    rate = byte_rate(begun.codec) if begun.codec else DEFAULT_RATE
-    if rate is None or ended.tx_octets - begun.tx_octets < SENT_SHARE * length * rate:
+    if (ended.tx_packets - begun.tx_packets) * PACKET < SENT_SHARE * length:
         return Reason.PROMPT_UNSENT
     if ended.rx_packets <= begun.rx_packets:
         return Reason.PROMPT_NO_MEDIA
     return None
-
-
-DEFAULT_RATE = 8000
-"""Octets a second where the event names no codec: G.711 and G.722."""

@@ -36,6 +36,8 @@ class ChannelCreated:
     context: str = ""
     exten: str = ""
     """The extension it arrived at: the number dialled, for a channel that calls in."""
+    dialled: bool = False
+    """Somebody here dialled it; for snapshots, which show no DialBegun (their Application is AppDial or AppQueue)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +229,10 @@ class CalleePromptBegun:
     channel: Uniqueid
     prompt: str
     """A `DisclosureKey` as text; with ``/key`` behind it for the key sentence."""
-    tx_octets: int
+    tx_packets: int
+    """The dialplan knows no octets; `rtcp,txcount` counts packets."""
     rx_packets: int
     at: float
-    codec: str = ""
-    """The channel's formats as Asterisk lists them, e.g. ``(alaw)`` (header ``Codec``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +242,7 @@ class CalleePromptEnded:
     channel: Uniqueid
     prompt: str
     state: str
-    tx_octets: int
+    tx_packets: int
     rx_packets: int
     key: str
     at: float

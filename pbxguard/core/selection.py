@@ -13,6 +13,8 @@ from itertools import combinations
 from .ids import PurposeName
 from .jurisdictions import mode_for
 from .memory import Notes
+from .never_record import is_listed
+from .numbers import Number
 from .policy import GuardMode, Policy
 from .purposes import Direction, Disclosure, DisclosureKey, Mode, OnObjection
 from .reasons import Reason, ordered
@@ -32,8 +34,8 @@ class Asked:
     private: bool = False
     countries: tuple[str, ...] = ()
     """Jurisdictions that apply; the strictest wins."""
-    numbers: tuple[str, ...] = ()
-    """Numbers of the call, caller's and dialled one, each as dialled and, where it can be read, as E.164."""
+    numbers: tuple[Number, ...] = ()
+    """Numbers of the call: the caller's and the dialled one."""
     mode: GuardMode = GuardMode.GUARD
     """What holds for this call (`Policy.mode_for`)."""
 
@@ -86,7 +88,7 @@ def due(
     reasons = set(closed)
     if asked.private or notes.private:
         reasons.add(Reason.MARKED_PRIVATE)
-    if any(never_recorded(policy, number) for number in asked.numbers):
+    if any(is_listed(policy.never_record, number) for number in asked.numbers):
         reasons.add(Reason.NEVER_RECORD)
     candidates, dropped = _candidates(policy, asked, notes)
     language = asked.language or policy.default_language
@@ -101,13 +103,6 @@ def due(
         if _covers(heard.disclosure, found.key):
             return AlreadyTold(heard.disclosure, set(found.key.purposes) <= notes.consented)
     return Due(found, ordered(dropped))
-
-
-def never_recorded(policy: Policy, number: str) -> bool:
-    """Whether `number` (E.164 or as dialled) is on the never-record list."""
-    return bool(number) and any(
-        number.startswith(entry[:-1]) if entry.endswith("*") else number == entry for entry in policy.never_record
-    )
 
 
 def goes_on_despite_objection(policy: Policy, purposes: Iterable[PurposeName]) -> bool:

@@ -9,6 +9,8 @@ import pytest
 from pbxguard.core.facts import DisclosureHeard
 from pbxguard.core.ids import PurposeName, Uniqueid
 from pbxguard.core.memory import Notes
+from pbxguard.core.never_record import entries
+from pbxguard.core.numbers import NOBODY, parse
 from pbxguard.core.policy import GuardMode, Policy
 from pbxguard.core.purposes import Basis, Direction, Disclosure, DisclosureKey, Mode, OnObjection, Purpose
 from pbxguard.core.reasons import Reason
@@ -17,7 +19,7 @@ from pbxguard.core.selection import AlreadyTold, Asked, Due, NotDue, due, goes_o
 PROOF = PurposeName("contract_evidence")
 TRAINING = PurposeName("quality_training")
 ORDER = PurposeName("mifid_order")
-ASKED = Asked((PROOF,), Direction.INBOUND, "nl", countries=("NL",), numbers=("+31612345678",))
+ASKED = Asked((PROOF,), Direction.INBOUND, "nl", countries=("NL",), numbers=(parse("+31612345678", "NL"),))
 
 
 def approved(*keys: DisclosureKey) -> dict[DisclosureKey, Disclosure]:
@@ -31,7 +33,7 @@ def key(*names: PurposeName, language: str = "nl", mode: Mode = Mode.NOTICE) -> 
 POLICY = Policy(
     "Acme",
     mode=GuardMode.GUARD,
-    never_record=frozenset({"112", "+31800*"}),
+    never_record=entries(["112", "0800*"], "NL", defaults=False),
     purposes={
         PROOF: Purpose(PROOF, Basis.LEGITIMATE_INTEREST, active=True),
         TRAINING: Purpose(TRAINING, Basis.LEGITIMATE_INTEREST, active=True, mode=Mode.OPT_OUT),
@@ -108,12 +110,12 @@ def test_no_language_means_the_default_one() -> None:
         (without(POLICY, key(PROOF)), ASKED, (Reason.DISCLOSURE_UNAPPROVED,)),
         (POLICY, replace(ASKED, language="de"), (Reason.DISCLOSURE_UNAPPROVED,)),
         (POLICY, replace(ASKED, private=True), (Reason.MARKED_PRIVATE,)),
-        (POLICY, replace(ASKED, numbers=("112",)), (Reason.NEVER_RECORD,)),
-        (POLICY, replace(ASKED, numbers=("", "+318000113")), (Reason.NEVER_RECORD,)),
+        (POLICY, replace(ASKED, numbers=(parse("112", "NL"),)), (Reason.NEVER_RECORD,)),
+        (POLICY, replace(ASKED, numbers=(NOBODY, parse("08000113", "NL"))), (Reason.NEVER_RECORD,)),
         (POLICY, replace(ASKED, mode=GuardMode.OBSERVE), (Reason.OBSERVE_MODE,)),
         (
             POLICY,
-            replace(ASKED, private=True, numbers=("112",)),
+            replace(ASKED, private=True, numbers=(parse("112", "NL"),)),
             (Reason.NEVER_RECORD, Reason.MARKED_PRIVATE),
         ),
     ],
@@ -123,7 +125,7 @@ def test_nothing_is_due_and_the_reason_is_told(policy: Policy, asked: Asked, rea
 
 
 def test_a_number_that_only_looks_like_a_listed_one_is_told() -> None:
-    assert isinstance(due(POLICY, replace(ASKED, numbers=("1123", "+3180"))), Due)
+    assert isinstance(due(POLICY, replace(ASKED, numbers=(parse("1123", "NL"), parse("0201234567", "NL")))), Due)
 
 
 def test_a_purpose_that_does_not_suit_the_direction_drops_out() -> None:
