@@ -1,0 +1,114 @@
+"""The rules that keep the lab honest: where Asterisk comes from, no silent skip, and what the locks may say."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from tests.lab import asterisk_tree
+
+REPO = Path(__file__).resolve().parents[2]
+RunPytest: TypeAlias = Callable[..., str]
+SKIPPED = """\
+import pytest
+@pytest.mark.e2e
+def test_on_the_real_asterisk():
+    pytest.skip("there is none")
+@pytest.mark.slow
+def test_long():
+    pass
+def test_short():
+    pass
+"""
+
+
+@pytest.fixture
+def run_pytest(tmp_path: Path) -> RunPytest:
+    (tmp_path / "conftest.py").write_text("from tests.conftest import *\n")
+    (tmp_path / "test_it.py").write_text(SKIPPED)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  e2e: x\n  slow: x\n")
+
+    def run(*arguments: str, **variables: str) -> str:
+        kept = {key: value for key, value in os.environ.items() if key not in ("CI", "PBXGUARD_E2E")}
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, str(tmp_path)]
+        return subprocess.run(
+            command,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=kept | {"PYTHONPATH": str(REPO)} | variables,
+        ).stdout
+
+    return run
+
+
+def test_a_skipped_e2e_test_is_a_failure_only_where_it_is_required(run_pytest: RunPytest) -> None:
+    assert "1 passed, 1 skipped, 1 deselected" in run_pytest()
+    for variables in ({"CI": "true"}, {"PBXGUARD_E2E": "required"}):
+        output = run_pytest(**variables)
+        assert "1 failed, 1 passed, 1 deselected" in output
+        assert "may not be skipped here: Skipped: there is none" in output
+
+
+def test_long_runs_need_the_option(run_pytest: RunPytest) -> None:
+    assert "2 passed, 1 skipped" in run_pytest("--slow")
+
+
+@pytest.mark.parametrize(
+    ("says", "version"),
+    [("Asterisk 22.10.1~dfsg", "22.10.1"), ("Asterisk 20.3.0", "20.3.0"), ("Asterisk 18.10.0", None)],
+)
+def test_an_asterisk_on_path_is_used_when_it_is_recent(
+    says: str, version: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binary = tmp_path / "asterisk"
+    binary.write_text(f"#!/bin/sh\necho '{says}'\n")
+    binary.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    tree = asterisk_tree.own()
+    assert (tree.versions["asterisk"] if tree else None) == version
+    if tree is not None:
+        assert tree.argv(["asterisk", "-f"], binds=[tmp_path]) == ["asterisk", "-f"]
+
+
+def test_without_asterisk_and_root_the_message_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(asterisk_tree, "own", lambda: None)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(asterisk_tree.NoAsterisk, match=r"run this as root on a Debian machine[\s\S]*asterisk -V"):
+        asterisk_tree.find(lambda _: None)
+
+
+def lock(name: str) -> str:
+    return (REPO / "requirements" / f"{name}.lock").read_text()
+
+
+@pytest.mark.parametrize("name", ["run", "test", "phones"])
+def test_locks_hold_names_versions_and_hashes_and_nothing_else(name: str) -> None:
+    marker = r'[()a-z_ ]*(?:python_version|platform_machine) == "[\w.]+"[()a-z_ ."=\d]*'
+    line = re.compile(
+        r"# Made by script/lock; do not edit\."
+        rf"|[a-z0-9-]+==[\w.]+(?: ; {marker})? \\"
+        r"|    --hash=sha256:[0-9a-f]{64}(?: \\)?"
+    )
+    assert [text for text in lock(name).splitlines() if not line.fullmatch(text)] == []
+
+
+def test_every_requirement_is_locked() -> None:
+    project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+    locked = set(re.findall(r"^([a-z0-9-]+)==", lock("run") + lock("test") + lock("phones"), re.MULTILINE))
+    for requirement in (
+        *project["dependencies"],
+        *(one for extra in project["optional-dependencies"].values() for one in extra),
+    ):
+        name = re.split(r"[\[<>=;~! ]", requirement)[0]
+        assert re.sub(r"[-_.]+", "-", name).lower() in locked, f"run script/lock: {name} is not locked"
