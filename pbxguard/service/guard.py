@@ -1,0 +1,377 @@
+"""Facts in, commands out: the one place where the pure core meets the world.
+
+Owns the queue of facts, the supervisor, and one task for each segment from its permit to its closed spool files. What
+opens is in the audit log before it is acted on; what closes is acted on at once. A fault here means no recording; it
+never holds up a call, since nothing of a call waits for this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from functools import partial
+from typing import assert_never
+
+from pbxguard.core.commands import (
+    CallOutcome,
+    Command,
+    HangUp,
+    ReportCall,
+    SealRecording,
+    ShowLamp,
+    StartRecording,
+    StopRecording,
+)
+from pbxguard.core.errors import AuditFailed, PbxguardError
+from pbxguard.core.facts import (
+    AuditHealthy,
+    BeatReturned,
+    Fact,
+    SegmentClosed,
+    SegmentStarted,
+    SegmentStartFailed,
+    SnapshotTaken,
+    SpoolHasRoom,
+    SwitchedOff,
+)
+from pbxguard.core.ids import RecordingId, SegmentId
+from pbxguard.core.reasons import Reason
+from pbxguard.core.supervisor import Supervisor
+from pbxguard.logs import Event, get_logger
+
+from .errands import Errands
+from .ports import Audit, AuditEntry, Clock, Index, Pbx, Recorder, RecorderHandle
+from .sealing import ClosedSegment, OpenSegment, Sealer
+
+QUEUE = 20_000
+"""Facts that may wait; when it is full, the sockets are no longer read."""
+TICK_SECONDS = 0.05
+BATCH = 200
+"""Facts handled before other tasks get their turn."""
+STOP_RETRY_SECONDS = 0.25
+HEALTH_SECONDS = 1.0
+ROOM_SECONDS = 2.0
+SEALING_AT_ONCE = 2
+CLOSE_SECONDS = 5.0
+
+_log = get_logger()
+
+
+@dataclass(slots=True)
+class _Job:
+    """One segment on its way from permit to closed files."""
+
+    start: StartRecording
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    stop: StopRecording | None = None
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What a recording has so far."""
+
+    segments: list[ClosedSegment] = field(default_factory=list)
+    destroy: bool = False
+    lock: bool = False
+
+
+class Guard:
+    """Fulfils `ports.FactSink`. `listeners` hear every fact before the core does (the callee's door judges by them)."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        *,
+        recorder: Recorder,
+        pbx: Pbx,
+        audit: Audit,
+        index: Index,
+        sealer: Sealer,
+        clock: Clock,
+        room: Callable[[], bool],
+    ) -> None:
+        """`room` tells whether the spool has room; it may block (a thread calls it)."""
+        self.supervisor = supervisor
+        self.listeners: list[Callable[[Fact], None]] = []
+        self.before_snapshot: list[Callable[[SnapshotTaken], Awaitable[None]]] = []
+        self._recorder, self._pbx, self._audit, self._index = recorder, pbx, audit, index
+        self._sealer, self._clock, self._room = sealer, clock, room
+        self._facts: asyncio.Queue[Fact] = asyncio.Queue(QUEUE)
+        self._jobs: dict[SegmentId, _Job] = {}
+        self._kept: dict[RecordingId, _Kept] = {}
+        self._errands = Errands()
+        self._calls_waiting: dict[str, tuple[CallOutcome, bool]] = {}
+        self._some_calls = asyncio.Event()
+        self._sealing = asyncio.Semaphore(SEALING_AT_ONCE)
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._healthy = False
+        self._had_room: bool | None = None
+        self.sealed = 0
+        self.beat = float("-inf")
+
+    # -- what others see ---------------------------------------------------------------------------------------------
+
+    async def put(self, fact: Fact) -> None:
+        """Take a fact; waits while the queue is full."""
+        await self._facts.put(fact)
+
+    def closed(self) -> tuple[Reason, ...]:
+        """Why nothing at all may be recorded now; empty when it may."""
+        return self.supervisor.closed(self._clock.now())
+
+    @property
+    def waiting(self) -> int:
+        """Facts not handled yet."""
+        return self._facts.qsize()
+
+    @property
+    def running(self) -> int:
+        """Recorders wanted now."""
+        return len(self.supervisor.running)
+
+    async def run(self) -> None:
+        """Until cancelled. On cancellation running recorders are stopped and their segments closed."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            workers = [
+                group.create_task(self._take(), name="guard facts"),
+                group.create_task(self._tick(), name="guard ticks"),
+                group.create_task(self._watch_health(), name="guard health"),
+                group.create_task(self._watch_room(), name="guard room"),
+                group.create_task(self._errands.run(), name="guard errands"),
+                group.create_task(self._write_calls(), name="guard calls"),
+            ]
+            try:
+                await asyncio.Event().wait()
+            finally:
+                for worker in workers:
+                    worker.cancel()
+
+    async def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Stop every recorder and wait, at most so long, until their segments are closed: before the service ends."""
+        self._do(self.supervisor.handle(SwitchedOff(), self._clock.now()))
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+
+    # -- facts -------------------------------------------------------------------------------------------------------
+
+    async def _take(self) -> None:
+        while True:
+            await self._one(await self._facts.get())
+            for _ in range(BATCH):
+                if self._facts.empty():
+                    break
+                await self._one(self._facts.get_nowait())
+            else:
+                await asyncio.sleep(0)
+
+    async def _one(self, fact: Fact) -> None:
+        for listener in self.listeners:
+            listener(fact)
+        if isinstance(fact, BeatReturned):
+            self.beat = max(self.beat, fact.sent)
+        if isinstance(fact, SnapshotTaken):
+            await self._remember(fact)
+        self._do(self.supervisor.handle(fact, self._clock.now()))
+
+    async def _remember(self, snapshot: SnapshotTaken) -> None:
+        """What the audit log knows of the channels that are there: a restart reads it, and nothing else."""
+        for restore in self.before_snapshot:
+            await restore(snapshot)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            # Facts that wait are older than this moment: a tick before them would see a beat as late that is here.
+            if self._facts.empty():
+                self._do(self.supervisor.tick(self._clock.now()))
+
+    # -- commands ----------------------------------------------------------------------------------------------------
+
+    def _do(self, commands: list[Command]) -> None:
+        for command in commands:
+            match command:
+                case StartRecording():
+                    self._spawn(self._record(command), f"segment {command.segment}")
+                case StopRecording():
+                    self._stop(command)
+                case SealRecording():
+                    self._spawn(self._seal(command), f"seal {command.recording}")
+                case ReportCall():
+                    self._report(command)
+                case ShowLamp(endpoint=endpoint, lamp=lamp):
+                    self._errands.soon(("lamp", endpoint), partial(self._pbx.set_device_state, endpoint, lamp.value))
+                case HangUp(channel=channel):
+                    self._errands.soon(("hangup", channel), partial(self._pbx.hang_up, channel))
+                case _:
+                    assert_never(command)
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+        if self._group is None:
+            raise RuntimeError("the guard is not running")
+        task = self._group.create_task(self._owned(work, name), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _owned(self, work: Coroutine[None, None, None], name: str) -> None:
+        """A fault in one segment or seal is logged and stays there."""
+        try:
+            await work
+        except Exception as error:
+            _log.error(Event.TASK_FAILED, task=name.split(" ")[0], reason=type(error).__name__, exc_info=error)
+
+    def _report(self, command: ReportCall) -> None:
+        outcome = command.outcome
+        self._calls_waiting[outcome.call] = (outcome, command.ended)
+        self._some_calls.set()
+        if command.ended or not command.legs:
+            return
+        value = f"REC:{outcome.recording}" if outcome.recorded else f"NO:{outcome.reasons[0].value}"
+        self._errands.soon(
+            ("cdr", outcome.call),
+            lambda: self._pbx.set_channel_variable(outcome.call, "CDR(pbxguard)", value),
+        )
+        if not outcome.recorded:
+            _log.info(
+                Event.CALL_REFUSED,
+                call=outcome.call,
+                reason=outcome.reasons[0].value,
+                reasons=[r.value for r in outcome.reasons],
+            )
+
+    async def _write_calls(self) -> None:
+        while True:
+            await self._some_calls.wait()
+            self._some_calls.clear()
+            waiting, self._calls_waiting = self._calls_waiting, {}
+            for outcome, ended in waiting.values():
+                try:
+                    await self._index.put_call(outcome, self._clock.utc(), ended, self.supervisor.boot)
+                except PbxguardError as error:
+                    _log.error(Event.INDEX_FAILED, call=outcome.call, reason=error.code)
+
+    # -- one segment -------------------------------------------------------------------------------------------------
+
+    def _stop(self, command: StopRecording) -> None:
+        kept = self._kept.setdefault(command.recording, _Kept())
+        kept.destroy = kept.destroy or command.destroy
+        kept.lock = kept.lock or command.lock
+        job = self._jobs.get(command.segment)
+        if job is not None and job.stop is None:
+            job.stop = command
+            job.stopped.set()
+
+    async def _record(self, command: StartRecording) -> None:
+        job = self._jobs[command.segment] = _Job(command)
+        try:
+            await self._permit_and_record(job)
+        finally:
+            self._jobs.pop(command.segment, None)
+
+    async def _permit_and_record(self, job: _Job) -> None:
+        command = job.start
+        segment = self._sealer.open_segment(command, self.supervisor.boot)
+        try:
+            await self._audit.commit(segment.entry())
+        except AuditFailed:
+            _log.error(Event.AUDIT_FAILED, recording=command.recording)
+            await self._set_health(False)
+            await self.put(SegmentStartFailed(command.segment, Reason.AUDIT_UNHEALTHY.value))
+            return
+        handle: RecorderHandle | None = None
+        sent: float | None = None
+        if job.stop is None:  # revoked while the audit was being written: then nothing is begun at all
+            try:
+                sent = self._clock.now()
+                handle = await self._recorder.start(command.leg, command.segment, segment.own_file, segment.others_file)
+            except PbxguardError as error:
+                _log.warning(Event.RECORDER_START_FAILED, recording=command.recording, reason=error.code)
+        if handle is None:
+            await self._close(job, segment, self._clock.now(), None)
+            await self.put(
+                SegmentClosed(command.segment) if job.stop else SegmentStartFailed(command.segment, "start_failed")
+            )
+            return
+        _log.info(
+            Event.RECORDER_STARTED, call=command.permit.call, recording=command.recording, segment=command.segment
+        )
+        await self.put(SegmentStarted(command.segment))
+        await job.stopped.wait()
+        stopped = await self._stop_recorder(handle)
+        await self._close(job, segment, stopped, sent)
+        await self.put(SegmentClosed(command.segment))
+
+    async def _stop_recorder(self, handle: RecorderHandle) -> float:
+        """Stop until somebody answers; gives the monotonic moment of that answer (S in DESIGN.md)."""
+        complained = False
+        while True:
+            try:
+                await self._recorder.stop(handle)
+                return self._clock.now()
+            except PbxguardError as error:
+                if not complained:
+                    complained = True
+                    _log.error(Event.RECORDER_STOP_UNANSWERED, reason=error.code)
+                await asyncio.sleep(STOP_RETRY_SECONDS)
+
+    async def _close(self, job: _Job, segment: OpenSegment, stopped: float, started: float | None) -> None:
+        """Cut it, and note what is left; without a stop of ours (a failed start) nothing of it is kept."""
+        stop = job.stop
+        closed = await self._sealer.close_segment(
+            segment,
+            proven=stop.proven if stop else float("-inf"),
+            stopped=stopped,
+            started=started,
+            reasons=stop.reasons if stop else (Reason.START_FAILED,),
+        )
+        self._kept.setdefault(segment.recording, _Kept()).segments.append(closed)
+        _log.info(
+            Event.SEGMENT_CLOSED,
+            recording=segment.recording,
+            segment=segment.segment,
+            reason=closed.reasons[0] if closed.reasons else "",
+            kept_ms=closed.kept_ms,
+        )
+        try:
+            await self._audit.commit(closed.entry())
+        except AuditFailed:
+            await self._set_health(False)
+
+    async def _seal(self, command: SealRecording) -> None:
+        kept = self._kept.pop(command.recording, _Kept())
+        async with self._sealing:
+            if kept.destroy:
+                await self._sealer.destroy_unsealed(command.recording, kept.segments, Reason.OBJECTED)
+                return
+            row = await self._sealer.seal(command.recording, command.outcome, kept.segments, lock=kept.lock)
+        self.sealed += row is not None
+
+    # -- health ------------------------------------------------------------------------------------------------------
+
+    async def _set_health(self, healthy: bool) -> None:
+        if healthy is not self._healthy:
+            self._healthy = healthy
+            await self.put(AuditHealthy(healthy))
+
+    async def _watch_health(self) -> None:
+        """While the audit log is not known to be healthy, try it; it is healthy once a line is on disk."""
+        while True:
+            if not self._healthy:
+                try:
+                    await self._audit.commit(AuditEntry("audit.tried", self._clock.utc()))
+                    await self._set_health(True)
+                except AuditFailed:
+                    _log.error(Event.AUDIT_FAILED)
+            await asyncio.sleep(HEALTH_SECONDS)
+
+    async def _watch_room(self) -> None:
+        while True:
+            room = await asyncio.to_thread(self._room)
+            if room is not self._had_room:
+                self._had_room = room
+                await self.put(SpoolHasRoom(room))
+                if not room:
+                    _log.error(Event.SPOOL_FULL)
+            await asyncio.sleep(ROOM_SECONDS)
