@@ -1,0 +1,72 @@
+"""The little that we write to Asterisk besides the recorder. Fulfils `service.ports.Pbx`."""
+
+from __future__ import annotations
+
+from pbxguard.core.ids import Endpoint, Uniqueid
+
+from . import values
+from .connection import AmiRefused
+from .needs import Act
+from .values import Ours
+
+
+class AmiPbx:
+    """Variables, lamps and hang-ups. Everything raises UnsafeValue, ConnectionFailed or AmiRefused."""
+
+    def __init__(self, act: Act) -> None:
+        self._act = act
+
+    async def set_channel_variable(self, channel: Uniqueid, name: str, value: str) -> None:
+        """AmiRefused when the channel is gone."""
+        headers = {"Channel": values.uniqueid(channel), "Variable": values.variable(name), "Value": value}
+        await self._act("Setvar", headers)
+
+    async def set_global(self, name: str, value: str) -> None:
+        await self._act("Setvar", {"Variable": values.variable(name), "Value": value})
+
+    async def get_global(self, name: str) -> str:
+        """Empty when it is not set."""
+        return (await self._act("Getvar", {"Variable": values.variable(name)}))[0].get("Value", "")
+
+    async def set_device_state(self, endpoint: Endpoint, state: str) -> None:
+        """`state` as Asterisk writes it: ``INUSE``, ``NOT_INUSE``, ``ONHOLD``."""
+        name = values.variable(f"DEVICE_STATE({values.lamp_device(endpoint)})")
+        await self._act("Setvar", {"Variable": name, "Value": values.word(state)})
+
+    async def hang_up(self, channel: Uniqueid) -> None:
+        """A channel that is gone already is hung up enough."""
+        try:
+            await self._act("Hangup", {"Channel": values.uniqueid(channel)})
+        except AmiRefused as error:
+            if error.not_permitted:
+                raise
+
+    # -- what `pbxguard check` asks --------------------------------------------------------------------------------
+
+    async def permitted_actions(self) -> frozenset[str]:
+        """The names of the AMI actions that our account may use (ListCommands shows no others)."""
+        listed = (await self._act("ListCommands"))[0]
+        return frozenset(listed) - {"Response", "ActionID", "content"}
+
+    async def pjsip_endpoints(self) -> tuple[str, ...]:
+        """Names of the PJSIP endpoints; empty where there are none (Asterisk calls that an error)."""
+        try:
+            entries = await self._act("PJSIPShowEndpoints")
+        except AmiRefused as error:
+            if error.not_permitted:
+                raise
+            return ()
+        return tuple(entry.get("ObjectName", "") for entry in entries[1:] if entry.get("Event") == "EndpointList")
+
+    async def pjsip_endpoint(self, name: str) -> dict[str, str]:
+        """Its settings as Asterisk names them (``DirectMedia``, ``Context``, ``Allow``, ...), without secrets."""
+        entries = await self._act("PJSIPShowEndpoint", {"Endpoint": values.word(name)})
+        for entry in entries[1:]:
+            if entry.get("Event") == "EndpointDetail":
+                return {key: value for key, value in entry.items() if isinstance(value, str)}
+        return {}
+
+    async def dialplan_exists(self, context: str, exten: str = "s") -> bool:
+        """Whether the dialplan has this extension, at priority 1."""
+        asked = Ours(f"DIALPLAN_EXISTS({values.word(context)},{values.word(exten)},1)")
+        return (await self._act("Getvar", {"Variable": asked}))[0].get("Value", "") == "1"
