@@ -88,6 +88,8 @@ class CallReports:
             "told": outcome.told,
             "reasons": json.dumps([reason.value for reason in outcome.reasons]),
             "recorded": outcome.recorded,
+            "ever_recorded": outcome.ever_recorded,
+            "would_record": outcome.would_record,
             "others": json.dumps([clean(other) for other in outcome.others]),
         }
         key = (row["boot"], row["call"])
@@ -147,7 +149,8 @@ class CallReports:
         `who` is an external number (E.164, or digits as shown), an own number, or an extension or endpoint; empty
         for all. Keys: node, boot, call, began, at (datetimes, UTC), ended, linkedid, recording, direction,
         external_number, own_number, own_endpoint, extension, queue, reference, language, purposes (list), told,
-        reasons (list of `Reason` values), recorded, others (list of uniqueids). Raises StorageFailed.
+        reasons (list of `Reason` values), recorded, ever_recorded, would_record, others (list of uniqueids). Raises
+        StorageFailed.
         """
         if self._writer is not None:
             await self._flush()  # what was reported before is found

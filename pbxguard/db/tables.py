@@ -130,6 +130,8 @@ calls = Table(
     Column("told", Boolean, nullable=False),
     Column("reasons", Text, nullable=False),
     Column("recorded", Boolean, nullable=False),
+    Column("ever_recorded", Boolean, nullable=False),
+    Column("would_record", Boolean, nullable=False),
     Column("others", Text, nullable=False),
     Index("calls_at", "at"),
     Index("calls_external", "external_digits"),

@@ -56,6 +56,7 @@ def outcome(call: str = "1772452800.17", **changes: Any) -> CallOutcome:
         told=True,
         reasons=(Reason.ON_HOLD,),
         recorded=False,
+        ever_recorded=True,
         others=(Uniqueid("1772452800.30"),),
     )
     return replace(made, **changes)

@@ -181,6 +181,7 @@ async def test_the_last_report_of_a_call_counts_and_its_begin_stays(index: SqlIn
     assert (call["began"], call["at"], call["ended"]) == (NOON, NOON + timedelta(seconds=9), True)
     assert (call["reference"], call["reasons"], call["direction"]) == ("K-2", ["on_hold"], "inbound")
     assert call["purposes"] == ["contract_evidence"]
+    assert (call["told"], call["recorded"], call["ever_recorded"], call["would_record"]) == (True, False, True, False)
     assert call["others"] == ["1772452800.30"]
     assert (call["node"], call["boot"]) == ("pbx1", "b1")
 

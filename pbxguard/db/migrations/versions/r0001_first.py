@@ -121,6 +121,8 @@ def upgrade() -> None:
         sa.Column("told", sa.Boolean, nullable=False),
         sa.Column("reasons", sa.Text, nullable=False),
         sa.Column("recorded", sa.Boolean, nullable=False),
+        sa.Column("ever_recorded", sa.Boolean, nullable=False),
+        sa.Column("would_record", sa.Boolean, nullable=False),
         sa.Column("others", sa.Text, nullable=False),
     )
     op.create_index("calls_at", "calls", ["at"])
