@@ -83,3 +83,35 @@ class SettingsError(PbxguardError):
 
     def diagnostics(self) -> str:
         return "\n".join(f"{key}: {reason} ({mend})" for key, reason, mend in self.mistakes)
+
+
+class Protected(PbxguardError):
+    """It may not be done to this recording now: it is locked, destroyed, or not the one."""
+
+    code = "protected"
+
+    def __init__(self, detail: str, mend: str = "") -> None:
+        super().__init__(detail)
+        self.mend = mend
+
+    def diagnostics(self) -> str:
+        return self.mend
+
+
+class Ambiguous(PbxguardError):
+    """A reference fits more than one recording; `candidates` are their ids."""
+
+    code = "ambiguous"
+
+    def __init__(self, detail: str, candidates: tuple[str, ...]) -> None:
+        super().__init__(detail)
+        self.candidates = candidates
+
+    def diagnostics(self) -> str:
+        return "Name one of: " + ", ".join(self.candidates)
+
+
+class WrongUse(PbxguardError):
+    """What was asked makes no sense: a reason is missing, a date is none."""
+
+    code = "wrong_use"
