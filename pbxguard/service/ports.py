@@ -24,6 +24,9 @@ class Clock(Protocol):
     def utc(self, moment: float | None = None) -> datetime:
         """UTC of a monotonic moment (default: now)."""
 
+    def wall_offset(self) -> float:
+        """Wall clock less monotonic clock, in seconds: when it changes, the wall clock was stepped."""
+
 
 class Recorder(Protocol):
     """MixMonitor by AMI, on the connection without events."""
@@ -107,9 +110,12 @@ class Archive(Protocol):
     """Where sealed files live: whole or absent."""
 
     async def put(self, relative: str, source: Path) -> None:
-        """fsync and atomic rename into place; idempotent for equal content."""
+        """fsync and atomic rename into place; idempotent for equal content, refused for other content."""
 
     async def put_bytes(self, relative: str, content: bytes) -> None: ...
     async def open_path(self, relative: str) -> Path: ...
     async def remove(self, relative: str) -> None:
         """Idempotent."""
+
+    async def clear(self, folder: str, recording: RecordingId) -> None:
+        """Remove all that a crash left of a recording in a day's folder (``YYYY/MM/DD``), under whatever name."""
