@@ -136,8 +136,14 @@ class CallReports:
                 self._room.set()
             self._some.clear()
 
+    async def _flush_reports(self) -> None:
+        """What was reported before is found, wiped or forgotten as if it had been written at once."""
+        if self._writer is not None:
+            await self._flush()
+
     async def forget_calls(self, before: datetime) -> int:
         """Delete what is known of calls last heard of before then; how many."""
+        await self._flush_reports()
         async with self._database.write() as connection:
             return (await connection.execute(delete(calls).where(calls.c.at < before))).rowcount
 
@@ -152,8 +158,7 @@ class CallReports:
         reasons (list of `Reason` values), recorded, ever_recorded, would_record, others (list of uniqueids). Raises
         StorageFailed.
         """
-        if self._writer is not None:
-            await self._flush()  # what was reported before is found
+        await self._flush_reports()
         wanted: list[ColumnElement[bool]] = []
         if who:
             name = clean(who)

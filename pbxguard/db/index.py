@@ -140,6 +140,7 @@ class SqlIndex(CallReports):
 
     async def mark_destroyed(self, id: RecordingId, at: datetime) -> None:
         """Wipe what tells of people, here and in what is known of its call. Idempotent: the first time counts."""
+        await self._flush_reports()
         async with self._database.write() as connection:
             await connection.execute(
                 update(recordings)

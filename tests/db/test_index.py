@@ -130,8 +130,9 @@ async def test_destruction_leaves_no_number_in_any_file_of_the_database(
         manifest={"told": "+31201234567", "note": "SECRET-MANIFEST"},
     )
     await index.add_recording(row)
-    await index.put_call(outcome(recording=RecordingId(A), reference="SECRET-REF"), NOON, True, "b1")
+    await index.put_call(outcome(recording=RecordingId(A), reference="SECRET-REF"), NOON, False, "b1")
     assert len(await index.find_calls()) == 1
+    await index.put_call(outcome(recording=RecordingId(A), reference="SECRET-LATE"), NOON, True, "b1")
     file = sqlite_file(url)
     assert file is not None
 
@@ -142,6 +143,7 @@ async def test_destruction_leaves_no_number_in_any_file_of_the_database(
     assert b"31201234567" in contents()
     await index.mark_destroyed(RecordingId(A), NOON + timedelta(days=30))
     assert [secret for secret in secrets if secret in contents()] == []
+    assert [call["external_number"] for call in await index.find_calls()] == [""]
     left = await index.recording(RecordingId(A))
     assert (left.id, left.node, left.purposes) == (A, "pbx1", ("contract_evidence",))
     assert (left.started, left.ended, left.duration_ms) == (row.started, row.ended, row.duration_ms)
