@@ -330,7 +330,7 @@ async def test_a_leftover_without_a_watermark_of_its_own_keeps_nothing(room: Roo
     assert room.spool.segments() == []
 
 
-# -- recordings ----------------------------------------------------------------------------------------------------------
+# -- recordings --------------------------------------------------------------------------------------------------------
 
 
 async def test_two_segments_become_one_file_with_tags_manifest_and_row(room: Room) -> None:
