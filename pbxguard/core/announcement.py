@@ -391,6 +391,8 @@ class Announcement:
                 return self._go(_Phase.SILENCE, now, self._timing.silence)
             return self._go(_Phase.LISTENING, now, self._timing.media_poll)
         if self._phase is _Phase.BASELINE:
+            if byte_rate(stats.formats) is None:  # nothing could be proven: do not trouble him with it
+                return self._fail(Reason.PROMPT_UNSENT, now)
             self._baseline = stats
             return self._play_next(now)
         if self._phase is _Phase.COUNTING:

@@ -262,11 +262,12 @@ def test_octets_sent_before_the_prompt_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("formats", ["(opus)", "", "(alaw|opus)"])
-def test_a_codec_without_a_fixed_rate_proves_nothing(formats: str) -> None:
+def test_with_a_codec_without_a_fixed_rate_nothing_is_played_since_nothing_could_be_proven(formats: str) -> None:
     call = Told()
     call.formats = formats
-    call.until_first_play()
-    call.play(1, NOTICE_S)
+    call.give(Entered(up=True))
+    call.stats()
+    call.wait()
     call.stats()
     assert call.finish().reasons == (Reason.PROMPT_UNSENT,)
 
