@@ -53,6 +53,8 @@ _STATES = {state.value: state for state in ChannelState}
 _NUMBER = re.compile(r"\+?[0-9*#]{1,40}")
 _DIGITS = frozenset("0123456789*#ABCD")
 _NOBODY = ("", "none", "<none>")
+_DIALLED = ("AppDial", "AppQueue")
+"""What Asterisk calls the application of a channel that somebody dialled."""
 
 
 class _Missing(Exception):
@@ -82,7 +84,7 @@ def number_of(event: Event, name: str = "CallerIDNum") -> str:
 
 
 def created(event: Event) -> ChannelCreated:
-    """The channel of a Newchannel event or of an entry of CoreShowChannels."""
+    """The channel of a Newchannel event or of an entry of CoreShowChannels (which tells whether it was dialled)."""
     name = event.get("Channel", "")
     if not name:
         raise _Missing
@@ -95,6 +97,7 @@ def created(event: Event) -> ChannelCreated:
         number_of(event),
         event.get("Context", ""),
         event.get("Exten", ""),
+        event.get("Application", "").startswith(_DIALLED),
     )
 
 
@@ -140,12 +143,16 @@ def _dial_begin(event: Event, at: float) -> tuple[Fact, ...]:
 
 
 def _dialled(event: Event) -> str:
-    """The number dialled. Inside a Gosub DestCallerIDNum is the extension ``s``: then the dial string tells."""
-    shown = number_of(event, "DestCallerIDNum")
-    if _NUMBER.fullmatch(shown):
-        return shown
-    target = event.get("DialString", "").rpartition("/")[2].partition("@")[0].removeprefix("sip:")
-    return target if _NUMBER.fullmatch(target) else ""
+    """The number dialled: what the dial string sends to the other side, else DestCallerIDNum.
+
+    DestCallerIDNum is the dialling channel's extension: with the prefix for an outside line still before it, ``s``
+    inside a Gosub, and the queue's own number for a queue's member [ran].
+    """
+    target = event.get("DialString", "").rpartition("/")[2].partition("@")[0]
+    for text in (target.removeprefix("sip:").removeprefix("sips:"), number_of(event, "DestCallerIDNum")):
+        if _NUMBER.fullmatch(text):
+            return text
+    return ""
 
 
 def _dial_end(event: Event, at: float) -> tuple[Fact, ...]:
