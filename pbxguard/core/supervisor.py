@@ -8,6 +8,7 @@ does nothing itself.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -62,6 +63,7 @@ from .reasons import Reason, ordered
 from .switchboard import Channel, Component, Switchboard
 
 NEVER = float("-inf")
+ALWAYS = float("inf")
 
 
 @dataclass(slots=True)
@@ -72,6 +74,17 @@ class Segment:
     recording: RecordingId
     permit: Permit
     endpoint: Endpoint
+
+
+@dataclass(slots=True)
+class Change:
+    """A change of the picture that began and has not ended: until `deadline` the last decision stands."""
+
+    channels: frozenset[Uniqueid]
+    deadline: float
+    """Monotonic s; `NEVER` once it has passed and the conversation counts as closed."""
+    proven: float
+    """The last beat that came back before it began: what the picture says later is not proven earlier."""
 
 
 @dataclass(slots=True)
@@ -97,6 +110,8 @@ class Call:
     had_segments: bool = False
     """At least one recorder was asked for."""
     ended: bool = False
+    spoke: bool = False
+    """It was in a conversation with somebody: what is told of it afterwards is why *that* was not recorded."""
     reported: CallOutcome | None = None
 
 
@@ -104,7 +119,7 @@ class Supervisor:
     """Facts in, commands out. One for each Asterisk; not thread-safe, and need not be."""
 
     def __init__(self, policy: Policy, node: str, numbering: Mapping[RecordingId, int] | None = None) -> None:
-        """`numbering` gives, for recordings begun before a restart, how many segments they have already."""
+        """`numbering` as `restore` takes it."""
         self.policy = policy
         self.node = node
         self.boot = ""
@@ -114,17 +129,22 @@ class Supervisor:
         self.running: dict[Uniqueid, Segment] = {}
         """By own leg; a segment that is being stopped stays until it is closed, in `closing`."""
         self.closing: dict[SegmentId, Segment] = {}
-        self._numbers = {r: count(n + 1) for r, n in (numbering or {}).items()}
+        self._numbers: dict[RecordingId, count[int]] = {}
+        self.restore(numbering or {})
         self._connected = False
         self._lost_at = NEVER
         self._beat = NEVER
         self._audit_healthy = False
         self._spool_has_room = False
         self._switched_off = False
-        self._changing: dict[frozenset[Uniqueid], tuple[frozenset[Uniqueid], float]] = {}
+        self._changing: dict[frozenset[Uniqueid], Change] = {}
         self._blocked: dict[Uniqueid, float] = {}
         self._telling: set[Uniqueid] = set()
         self._lamps: dict[Endpoint, Lamp] = {}
+        self._recorders: Counter[Endpoint] = Counter()
+        """How many run on each own device, for its lamp."""
+        self._known_numbers: dict[Uniqueid, str] = {}
+        """Of external channels whose number changed: the last in E.164."""
         self._level = 2
         self._by_recording: dict[RecordingId, Call] = {}
 
@@ -137,8 +157,9 @@ class Supervisor:
 
     _now: float = 0.0
 
-    def closed(self) -> tuple[Reason, ...]:
-        """What now forbids every recording (health, sight, the switch): a door plays no disclosure for nothing."""
+    def closed(self, now: float) -> tuple[Reason, ...]:
+        """What at `now` forbids every recording (health, sight, the switch): a door plays no disclosure for nothing."""
+        self._now = max(self._now, now)
         sight, limits = self._sight(), self.policy.limits
         against = {
             Reason.SWITCHED_OFF: sight.switched_off,
@@ -172,35 +193,41 @@ class Supervisor:
             others=tuple(sorted(call.others)),
         )
 
+    def restore(self, numbering: Mapping[RecordingId, int]) -> None:
+        """How many segments recordings had before a restart: they are numbered on, and sealed when their call ends."""
+        self._numbers.update({r: count(n + 1) for r, n in numbering.items() if r not in self._numbers})
+
     # -- in and out --------------------------------------------------------------------------------------------------
 
     def handle(self, fact: Fact, now: float) -> list[Command]:
         """Take one fact at `now` (monotonic s); gives what is to be done, in order."""
-        self._now = now
-        commands: list[Command] = []
+        commands = self._settle(self._expire(now), now)
         touched: set[Uniqueid] = set()
+        since = ALWAYS
         match fact:
             case BeatReturned(sent=sent):
-                self._beat = max(self._beat, sent)
+                self._beat = max(self._beat, min(sent, now))
             case ConnectionLost():
                 if self._connected:
-                    self._lost_at = now
+                    self._lost_at = self._beat  # all that came later may be missing, however late the loss was noticed
                 self._connected = False
-                self._changing.clear()
+                since = self._drop_changes()
                 touched = self._everybody()
             case SnapshotTaken():
                 commands += self._snapshot(fact, now)
             case AuditHealthy(healthy=healthy):
+                if healthy is not self._audit_healthy:
+                    touched = self._everybody()
                 self._audit_healthy = healthy
-                touched = self._everybody()
             case SpoolHasRoom(room=room):
+                if room is not self._spool_has_room:
+                    touched = self._everybody()
                 self._spool_has_room = room
-                touched = self._everybody()
             case SwitchedOn() | SwitchedOff():
                 self._switched_off = isinstance(fact, SwitchedOff)
                 touched = self._everybody()
             case PolicyReloaded():
-                self.board.patterns = self.policy.parties
+                self.board.reclassify(self.policy.parties)
                 touched = self._everybody()
             case (
                 DisclosureRequested()
@@ -215,14 +242,16 @@ class Supervisor:
             case SegmentStarted():
                 pass
             case SegmentStartFailed(segment=id):
-                commands += self._gone(id, now, failed=True)
+                commands += self._gone(id, now)
             case SegmentClosed(segment=id):
-                commands += self._gone(id, now, failed=False)
+                commands += self._gone(id, now)
             case LocalOptimizationBegun(one=one, two=two):
                 self._begin_change(one, two, now)
             case LocalOptimizationEnded(one=one, two=two):
-                frozen, _ = self._changing.pop(frozenset((one, two)), (frozenset(), 0.0))
-                touched = set(frozen) | {one, two}
+                touched = {one, two}
+                if (change := self._changing.pop(frozenset((one, two)), None)) is not None:
+                    touched |= change.channels
+                    since = change.proven
             case CalleePromptBegun(channel=channel):
                 self._telling.add(channel)
             case CalleePromptEnded(channel=channel):
@@ -237,36 +266,42 @@ class Supervisor:
                 self._forget(channel)
                 touched = set()
             case ChannelNumberChanged():
-                self._renumber(fact)
-                touched = self.board.apply(fact)
+                touched = self._renumber(fact)
             case _:
                 touched = self.board.apply(fact)
         if self._sight_level() != self._level:
             self._level = self._sight_level()
             touched = self._everybody()
-        return commands + self._settle(touched, now)
+        return commands + self._settle(touched, now, since)
 
     def tick(self, now: float) -> list[Command]:
         """Time has passed: what was waited for may be over. Call it at least as often as a beat is sent."""
-        self._now = now
-        touched: set[Uniqueid] = set()
-        for key, (frozen, deadline) in list(self._changing.items()):
-            if deadline <= now and deadline != NEVER:
-                self._changing[key] = (frozen, NEVER)
-                touched |= frozen
-        for leg, until in list(self._blocked.items()):
-            if until <= now:
-                del self._blocked[leg]
-                touched.add(leg)
+        touched = self._expire(now)
         if self._sight_level() != self._level:
             self._level = self._sight_level()
             touched = self._everybody()
         return self._settle(touched, now)
 
+    def _expire(self, now: float) -> set[Uniqueid]:
+        """The deadlines that have passed at `now`; gives the channels to decide anew."""
+        self._now = now
+        touched: set[Uniqueid] = set()
+        for change in self._changing.values():
+            if NEVER < change.deadline <= now:
+                change.deadline = NEVER
+                touched |= change.channels
+        for leg in [leg for leg, until in self._blocked.items() if until <= now]:
+            del self._blocked[leg]
+            touched.add(leg)
+        return touched
+
     # -- deciding ----------------------------------------------------------------------------------------------------
 
-    def _settle(self, touched: Iterable[Uniqueid], now: float) -> list[Command]:
-        """Decide every conversation that holds one of these channels, and make the recorders match."""
+    def _settle(self, touched: Iterable[Uniqueid], now: float, since: float = ALWAYS) -> list[Command]:
+        """Decide every conversation that holds one of these channels, and make the recorders match.
+
+        What stops is put first: a start waits for the audit log. Nothing after `since` is proven for these channels.
+        """
         commands: list[Command] = []
         done: set[Uniqueid] = set()
         for channel in sorted(touched):
@@ -274,20 +309,23 @@ class Supervisor:
                 continue
             component = self.board.component(channel)
             done |= component.channels
-            commands += self._settle_one(component, now)
-        return commands
+            commands += self._settle_one(component, now, since)
+        return sorted(commands, key=lambda command: not isinstance(command, StopRecording))
 
-    def _settle_one(self, component: Component, now: float) -> list[Command]:
+    def _settle_one(self, component: Component, now: float, since: float) -> list[Command]:
         self._meet_calls(component)
         half_done = False
-        for frozen, deadline in self._changing.values():
-            if not frozen.isdisjoint(component.channels):
-                if deadline != NEVER:
+        proven = min(self._beat, since)
+        for change in self._changing.values():
+            if not change.channels.isdisjoint(component.channels):
+                if change.deadline != NEVER:
                     return []  # the last decision stands: the picture is known to be false just now
                 half_done = True
+                proven = min(proven, change.proven)
         legs = [leg for leg in sorted(component.channels) if leg in self.running]
         conversation = converse(component, self.board, self.memory, self.policy, half_done=half_done)
         blocked = any(self._blocked.get(leg, NEVER) > now for leg in component.channels)
+        self._spread_private(component, conversation)
         decision = decide(conversation, self._sight(running=bool(legs), blocked=blocked), self.policy)
         commands: list[Command] = []
         match decision:
@@ -297,12 +335,15 @@ class Supervisor:
                     segment = self.running[leg]
                     same = leg == decision.leg and segment.recording == recording
                     if not (same and segment.permit.purposes == decision.purposes):
-                        commands += self._stop(leg, (Reason.PERMIT_CHANGED,))
+                        commands += self._stop(leg, (Reason.PERMIT_CHANGED,), proven)
                 if decision.leg not in self.running:
-                    commands += self._start(decision, recording)
+                    # What runs may go on while a beat is somewhat late; nothing starts then.
+                    decision = decide(conversation, self._sight(running=False, blocked=blocked), self.policy)
+                    if isinstance(decision, Permit):
+                        commands += self._start(decision, recording)
             case Refusal(reasons=reasons):
                 for leg in legs:
-                    commands += self._stop(leg, self._why_ended(leg, reasons))
+                    commands += self._stop(leg, self._why_ended(leg, reasons), proven)
         return commands + self._report(component, conversation, decision)
 
     def _start(self, permit: Permit, recording: RecordingId) -> list[Command]:
@@ -310,13 +351,14 @@ class Supervisor:
         endpoint = self.board.channels[permit.leg].endpoint
         segment = Segment(segment_id(recording, number), recording, permit, endpoint)
         self.running[permit.leg] = segment
+        self._recorders[endpoint] += 1
         if (call := self.calls.get(permit.call)) is not None:
             call.segments.add(segment.id)
             call.had_segments = True
         return [StartRecording(permit, recording, segment.id, permit.leg), *self._light(endpoint)]
 
-    def _stop(self, leg: Uniqueid, reasons: tuple[Reason, ...]) -> list[Command]:
-        segment = self.running.pop(leg)
+    def _stop(self, leg: Uniqueid, reasons: tuple[Reason, ...], proven: float) -> list[Command]:
+        segment = self._take(leg)
         self.closing[segment.id] = segment
         effects = [self._objection(segment, purpose) for purpose in segment.permit.purposes]
         objected = None not in effects
@@ -325,11 +367,25 @@ class Supervisor:
             segment.recording,
             leg,
             reasons,
-            self._beat,
+            proven,
             destroy=objected and set(effects) == {OnObjection.DESTROY},
             lock=objected and OnObjection.LOCK in effects,
         )
         return [stop, *self._light(segment.endpoint)]
+
+    def _take(self, leg: Uniqueid) -> Segment:
+        """No recorder is to run on this leg any more."""
+        segment = self.running.pop(leg)
+        self._recorders[segment.endpoint] -= 1
+        if not self._recorders[segment.endpoint]:
+            del self._recorders[segment.endpoint]
+        return segment
+
+    def _spread_private(self, component: Component, conversation: Conversation) -> None:
+        """A call that one of us marks as private stays so when it goes on to another of us."""
+        if any(t.private for t in conversation.talkers):
+            for channel in sorted(component.channels & self.calls.keys()):
+                self.memory.note(MarkedPrivate(channel))
 
     def _objection(self, segment: Segment, purpose: PurposeName) -> OnObjection | None:
         """What an objection to this purpose does to the segment; None when nobody told of it objected."""
@@ -341,8 +397,7 @@ class Supervisor:
 
     def _light(self, endpoint: Endpoint) -> list[Command]:
         """The lamp of an own phone, when it changes."""
-        recording = any(s.endpoint == endpoint for s in self.running.values())
-        lamp = Lamp.RECORDING if recording else Lamp.NOT_RECORDED
+        lamp = Lamp.RECORDING if self._recorders[endpoint] else Lamp.NOT_RECORDED
         if self._lamps.get(endpoint, Lamp.NOT_RECORDED) is lamp:
             return []
         self._lamps[endpoint] = lamp
@@ -363,13 +418,17 @@ class Supervisor:
     # -- calls -------------------------------------------------------------------------------------------------------
 
     def _meet_calls(self, component: Component) -> None:
-        """Every external channel is a call from the moment it is seen."""
+        """Every external channel is a call once it is seen and the boot is known, on which its ids hang."""
+        if not self.boot:
+            return
         for uniqueid in component.channels:
             channel = self.board.channels.get(uniqueid)
             if channel is None or channel.kind is not PartyKind.EXTERNAL or uniqueid in self.calls:
                 continue
             recording = recording_id(self.node, self.boot, uniqueid)
             call = Call(channel, recording, direction_of(channel, self.board))
+            call.had_segments = recording in self._numbers
+            call.had_segments = recording in self._numbers  # begun before a restart
             self.calls[uniqueid] = call
             self._by_recording[recording] = call
 
@@ -377,11 +436,11 @@ class Supervisor:
         legs = tuple(t.channel for t in conversation.own)
         recorded = isinstance(decision, Permit)
         commands: list[Command] = []
-        externals = [u for u in component.channels if u in self.calls]
+        meeting = component.bridged and (len(conversation.talkers) > 1 or conversation.unseen)
+        externals = [u for u in component.channels if u in self.calls and u in self.board.channels]
         for uniqueid in sorted(externals):
             call = self.calls[uniqueid]
-            channel = self.board.channels.get(uniqueid, call.channel)
-            call.channel = channel
+            channel = call.channel = self.board.channels[uniqueid]
             call.direction = direction_of(channel, self.board)
             notes = self.memory.of(uniqueid)
             call.told = bool(notes.heard)
@@ -391,9 +450,11 @@ class Supervisor:
             self._own_side(call, channel, conversation)
             call.reference = notes.reference or conversation.reference or call.reference
             call.recorded = recorded
-            call.would_record = isinstance(decision, Refusal) and would_record(decision)
-            if isinstance(decision, Refusal):
-                call.reasons = decision.reasons
+            # Who is alone again, at the end or in a queue, is no news of why the conversation was not recorded.
+            if meeting or not call.spoke or call.had_segments:
+                call.would_record = isinstance(decision, Refusal) and would_record(decision)
+                call.reasons = decision.reasons if isinstance(decision, Refusal) else call.reasons
+            call.spoke = call.spoke or meeting
             if len(externals) > 1:
                 call.others |= {u for u in externals if u != uniqueid}
             outcome = self.outcome(call)
@@ -434,20 +495,22 @@ class Supervisor:
         self._numbers.pop(call.recording, None)
         return [SealRecording(call.recording, self.outcome(call))] if call.had_segments else []
 
-    def _gone(self, id: SegmentId, now: float, *, failed: bool) -> list[Command]:
+    def _gone(self, id: SegmentId, now: float) -> list[Command]:
         """A segment's recorder is known not to run (any more)."""
         segment = self.closing.pop(id, None)
         touched: set[Uniqueid] = set()
+        commands: list[Command] = []
         if segment is None:
             leg = next((leg for leg, s in self.running.items() if s.id == id), None)
             if leg is None:
                 return []
-            segment = self.running.pop(leg)
+            segment = self._take(leg)
+            commands += self._light(segment.endpoint)
             touched = {leg}
-            if failed:
-                self._blocked[leg] = now + self.policy.limits.retry_start
+            # Also where somebody else stopped it, or its leg is just dying: never start again in a tight loop.
+            self._blocked[leg] = now + self.policy.limits.retry_start
         call = self._by_recording.get(segment.recording)
-        commands = self._settle(touched, now)
+        commands += self._settle(touched, now)
         if call is not None:
             call.segments.discard(id)
             commands += self._seal_if_over(call)
@@ -474,33 +537,41 @@ class Supervisor:
     def _snapshot(self, fact: SnapshotTaken, now: float) -> list[Command]:
         """Take the new picture; whoever is no longer in it hung up while we were away."""
         before = set(self.board.channels) | set(self.calls) | set(self.running)
-        anew = fact.boot != self.boot
+        anew = self.boot not in ("", fact.boot)
         if anew:
             self.board = Switchboard(self.policy.parties)
-        elif now - self._lost_at > self.policy.limits.hold_trust:
+        elif not self._connected and now - self._lost_at > self.policy.limits.hold_trust:
             for seen in self.board.channels.values():
                 seen.hold_known = False
         touched = self.board.apply(fact)
         gone = before if anew else before - set(self.board.channels)
         self._connected = True
-        self._changing.clear()
+        proven = min(self._beat, self._drop_changes())
         commands: list[Command] = []
         for leg in sorted(gone & set(self.running)):
-            commands += self._stop(leg, (Reason.NOT_CONNECTED,))
+            commands += self._stop(leg, (Reason.NOT_CONNECTED,), proven)
         for channel in sorted(gone):
             commands += self._end_call(channel)
             self._forget(channel)
-        if anew and self.boot:
+        if anew:
             self.memory.forget_all()
         self.boot = fact.boot
-        return commands + self._settle(touched, now)
+        return commands + self._settle(touched, now, proven)
+
+    def _drop_changes(self) -> float:
+        """The picture is lost or new, and no change half done any more; gives what was proven before they began."""
+        proven = min((change.proven for change in self._changing.values()), default=ALWAYS)
+        self._changing.clear()
+        return proven
 
     def _everybody(self) -> set[Uniqueid]:
         return set(self.board.channels) | set(self.running)
 
     def _begin_change(self, one: Uniqueid, two: Uniqueid, now: float) -> None:
-        frozen = self.board.component(one).channels | self.board.component(two).channels
-        self._changing[frozenset((one, two))] = (frozen, now + self.policy.limits.half_done)
+        """Once begun it has its deadline: the same said again gives no more time."""
+        channels = self.board.component(one).channels | self.board.component(two).channels
+        change = Change(channels, now + self.policy.limits.half_done, self._beat)
+        self._changing.setdefault(frozenset((one, two)), change)
 
     # -- ends --------------------------------------------------------------------------------------------------------
 
@@ -517,19 +588,32 @@ class Supervisor:
         root = self.board.root_dialler(channel)
         return channel.dialled_by == caller or (root is not None and root.uniqueid == caller)
 
-    def _renumber(self, fact: ChannelNumberChanged) -> None:
-        """A number that really changes on an external channel may mean another person (DESIGN.md)."""
+    def _renumber(self, fact: ChannelNumberChanged) -> set[Uniqueid]:
+        """A number that really changes on an external channel may mean another person (DESIGN.md).
+
+        A withheld mark, or the same number written otherwise, changes nothing, whatever came in between.
+        """
         channel = self.board.channels.get(fact.channel)
-        if channel is None or channel.kind is not PartyKind.EXTERNAL or not channel.number:
-            return
-        before = parse(channel.number, self.policy.country)
+        if channel is None or channel.kind is not PartyKind.EXTERNAL:
+            return self.board.apply(fact)
         after = parse(fact.caller_number, self.policy.country)
-        if before.e164 and after.e164 and before.e164 != after.e164:
+        if not after.known:
+            return set()
+        before = self._known_numbers.get(fact.channel) or self._first_number(channel)
+        if before and after.e164 and before != after.e164:
             self.memory.doubt(fact.channel)
+        if known := after.e164 or before:
+            self._known_numbers[fact.channel] = known
+        return self.board.apply(fact)
+
+    def _first_number(self, channel: Channel) -> str:
+        texts = (channel.number, channel.dialled_number)
+        return next((e164 for text in texts if (e164 := parse(text, self.policy.country).e164)), "")
 
     def _forget(self, channel: Uniqueid) -> None:
         self.memory.forget(channel)
         self._blocked.pop(channel, None)
+        self._known_numbers.pop(channel, None)
         self._telling.discard(channel)
         for key in [k for k in self._changing if channel in k]:
             del self._changing[key]

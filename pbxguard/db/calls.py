@@ -147,6 +147,14 @@ class CallReports:
         async with self._database.write() as connection:
             return (await connection.execute(delete(calls).where(calls.c.at < before))).rowcount
 
+    async def known_call(self, boot: str, call: str) -> Mapping[str, Any] | None:
+        """What is known of one call of this node, as `find_calls` gives it; None when nothing is."""
+        await self._flush_reports()
+        wanted = (calls.c.node == self._node, calls.c.boot == clean(boot), calls.c.call == clean(call))
+        async with self._database.read() as connection:
+            row = (await connection.execute(select(calls).where(*wanted))).one_or_none()
+            return None if row is None else _call(dict(row._mapping))
+
     async def find_calls(
         self, *, who: str = "", since: datetime | None = None, limit: int = 100
     ) -> Sequence[Mapping[str, Any]]:

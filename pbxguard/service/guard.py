@@ -131,6 +131,10 @@ class Guard:
         """Recorders wanted now."""
         return len(self.supervisor.running)
 
+    def knows(self, recording: RecordingId) -> bool:
+        """Whether a segment of it is under way here."""
+        return recording in self._kept or any(j.start.recording == recording for j in self._jobs.values())
+
     async def run(self) -> None:
         """Until cancelled. On cancellation running recorders are stopped and their segments closed."""
         async with asyncio.TaskGroup() as group:
@@ -193,8 +197,10 @@ class Guard:
     def _do(self, commands: list[Command]) -> None:
         for command in commands:
             match command:
-                case StartRecording():
-                    self._spawn(self._record(command), f"segment {command.segment}")
+                case StartRecording(segment=segment):
+                    # Its job is there at once: a stop may be the next command.
+                    self._jobs[segment] = job = _Job(command)
+                    self._spawn(self._record(job), f"segment {segment}")
                 case StopRecording():
                     self._stop(command)
                 case SealRecording():
@@ -263,12 +269,11 @@ class Guard:
             job.stop = command
             job.stopped.set()
 
-    async def _record(self, command: StartRecording) -> None:
-        job = self._jobs[command.segment] = _Job(command)
+    async def _record(self, job: _Job) -> None:
         try:
             await self._permit_and_record(job)
         finally:
-            self._jobs.pop(command.segment, None)
+            self._jobs.pop(job.start.segment, None)
 
     async def _permit_and_record(self, job: _Job) -> None:
         command = job.start

@@ -40,6 +40,9 @@ class Recorder(Protocol):
         Raises ConnectionFailed when nobody answered: then nothing is known and the caller tries again.
         """
 
+    async def find(self, leg: Uniqueid, segment: SegmentId) -> RecorderHandle | None:
+        """The recorder of a segment of before our restart, if its channel still has its variable."""
+
 
 class Pbx(Protocol):
     """The little that we write to Asterisk besides the recorder (AMI)."""

@@ -1,0 +1,175 @@
+"""After a restart: what the audit log knows is the memory, and what a dead pbxguard left is cut at its watermark.
+
+Runs before a snapshot reaches the core, so that the very same loop then decides with everything that is known. The
+watermark is the last beat that came back, in wall-clock seconds, written down a few times a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from pbxguard.core.commands import CallOutcome
+from pbxguard.core.errors import AuditFailed, PbxguardError
+from pbxguard.core.facts import SnapshotTaken
+from pbxguard.core.ids import LinkedId, PurposeName, RecordingId, Uniqueid, recording_id
+from pbxguard.core.purposes import Direction
+from pbxguard.core.reasons import Reason
+from pbxguard.core.remembered import Remembered, fact_of
+from pbxguard.core.segments import OpenSegment
+from pbxguard.logs import Event, get_logger
+
+from .guard import Guard
+from .ports import Audit, AuditEntry, Clock, Recorder
+from .sealing import Sealer
+
+WATERMARK_SECONDS = 0.25
+
+_log = get_logger()
+
+
+class KnownCalls(Protocol):
+    """What we need of the index."""
+
+    async def known_call(self, boot: str, call: str) -> Mapping[str, Any] | None: ...
+
+
+class Recovery:
+    """Give `before_snapshot` to the guard, and run `keep_watermark` beside it."""
+
+    def __init__(
+        self,
+        *,
+        guard: Guard,
+        audit: Audit,
+        index: KnownCalls,
+        recorder: Recorder,
+        sealer: Sealer,
+        clock: Clock,
+        node: str,
+        watermark: Path,
+    ) -> None:
+        """`watermark`: a file of ours, written over."""
+        self._guard, self._audit, self._index, self._recorder = guard, audit, index, recorder
+        self._sealer, self._clock, self._node, self._path = sealer, clock, node, watermark
+        self._left: Sequence[AuditEntry] | None = None
+        self._watermark = 0.0
+
+    async def before_snapshot(self, snapshot: SnapshotTaken) -> None:
+        """Remember what live channels were told; at the first snapshot, also deal with what was left behind."""
+        try:
+            channels = [created.channel for created in snapshot.channels]
+            for entry in await self._audit.of_channels(snapshot.boot, channels):
+                fact = fact_of(entry)
+                if isinstance(fact, Remembered):
+                    self._guard.supervisor.memory.note(fact)
+            if self._left is None:
+                self._watermark = await asyncio.to_thread(_read, self._path)
+                self._left = await self._audit.open_segments()
+                await self._close_leftovers(self._left, snapshot)
+            await self._go_on(snapshot, channels)
+        except PbxguardError as error:
+            # Nothing is remembered: then nobody counts as told, and nothing is recorded.
+            _log.error(Event.AUDIT_FAILED, reason=error.code)
+
+    async def seal_ended(self, snapshot: SnapshotTaken) -> None:
+        """Seal recordings whose call ended while we were away."""
+        live = {recording_id(self._node, snapshot.boot, created.channel) for created in snapshot.channels}
+        for recording in await self._audit.unsealed():
+            if recording in live or self._guard.knows(recording):
+                continue
+            try:
+                entries = await self._audit.of_recording(recording)
+                first = next(e for e in entries if e.kind == "segment.permitted")
+                known = await self._index.known_call(first.boot, first.call)
+                await self._sealer.seal(recording, _outcome(recording, first, known))
+            except (PbxguardError, StopIteration) as error:
+                _log.error(Event.RECORDING_SEAL_FAILED, recording=recording, reason=type(error).__name__)
+
+    async def keep_watermark(self) -> None:
+        """Until cancelled: write down the last beat that came back."""
+        last = 0.0
+        while True:
+            await asyncio.sleep(WATERMARK_SECONDS)
+            beat = self._guard.beat
+            if beat > last and self._left is not None:
+                last = beat
+                await asyncio.to_thread(_write, self._path, self._clock.utc(beat).timestamp())
+
+    async def _close_leftovers(self, left: Sequence[AuditEntry], snapshot: SnapshotTaken) -> None:
+        for entry in left:
+            try:
+                segment = OpenSegment.from_data(entry.data or {})
+                if segment.boot == snapshot.boot:
+                    handle = await self._recorder.find(segment.leg, segment.segment)
+                    if handle is not None:
+                        await self._recorder.stop(handle)
+                closed = await self._sealer.close_leftover(
+                    segment, watermark=self._watermark, reasons=(Reason.GUARD_AWAY,)
+                )
+                await self._audit.commit(closed.entry())
+                _log.warning(
+                    Event.SEGMENT_CLOSED,
+                    recording=segment.recording,
+                    segment=segment.segment,
+                    reason=Reason.GUARD_AWAY.value,
+                    kept_ms=closed.kept_ms,
+                )
+            except (KeyError, TypeError, ValueError):
+                _log.error(Event.SEGMENT_QUARANTINED, segment=entry.segment)
+            except AuditFailed:
+                raise
+            except PbxguardError as error:
+                _log.error(Event.RECORDING_SEAL_FAILED, segment=entry.segment, reason=error.code)
+
+    async def _go_on(self, snapshot: SnapshotTaken, channels: Sequence[Uniqueid]) -> None:
+        """Recordings of calls that live on: their segments are numbered on, and sealed with the others."""
+        numbering: Counter[RecordingId] = Counter()
+        unsealed = set(await self._audit.unsealed())
+        for channel in channels:
+            recording = recording_id(self._node, snapshot.boot, channel)
+            if recording in unsealed:
+                entries = await self._audit.of_recording(recording)
+                numbering[recording] = sum(e.kind == "segment.permitted" for e in entries)
+        self._guard.supervisor.restore(numbering)
+
+
+def _outcome(recording: RecordingId, first: AuditEntry, known: Mapping[str, Any] | None) -> CallOutcome:
+    """A call as the index last knew it; with the bare minimum where it does not."""
+    row = known or {}
+    direction = row.get("direction") or (first.data or {}).get("direction")
+    return CallOutcome(
+        call=Uniqueid(first.call),
+        linkedid=LinkedId(row.get("linkedid", "")),
+        recording=recording,
+        direction=Direction(direction) if direction else None,
+        external_number=row.get("external_number", ""),
+        own_number=row.get("own_number", ""),
+        own_endpoint=row.get("own_endpoint", ""),
+        queue=row.get("queue", ""),
+        reference=row.get("reference", ""),
+        language=row.get("language", ""),
+        purposes_asked=tuple(PurposeName(p) for p in row.get("purposes", ())),
+        told=True,
+        reasons=(Reason.CALL_ENDED,),
+        recorded=False,
+        ever_recorded=True,
+        others=tuple(Uniqueid(o) for o in row.get("others", ())),
+    )
+
+
+def _read(path: Path) -> float:
+    try:
+        return float(path.read_text())
+    except (OSError, ValueError):
+        return 0.0
+
+
+def _write(path: Path, moment: float) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(f"{moment:.6f}\n")
+    os.replace(part, path)
