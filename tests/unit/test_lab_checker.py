@@ -68,11 +68,11 @@ def test_a_detector_without_a_positive_control_is_refused() -> None:
         Detector.calibrate(C, present=line(tone(A, 0.5)), absent=line(tone(B, 0.5)))
 
 
-@pytest.mark.parametrize("start_s", [0.0, 1.2345, 9.87, 18.9])
+@pytest.mark.parametrize("start_s", [0.0, 1.2345, 9.87, 13.9])
 def test_a_chirp_tells_the_time_of_every_sample_within_a_millisecond(start_s: float) -> None:
     track = line(silence(0.02), chirp(start_s, 3.0) + tone(B, 3.0), silence(0.3))
     (stretch, *rest) = checker.chirp_stretches(track, Chirp())
-    if start_s < 17:  # else the sweep begins anew inside
+    if start_s < 12:  # else the sweep begins anew inside
         assert rest == []
         assert stretch.end_s == pytest.approx(3.02, abs=0.002)
     assert stretch.start_s == pytest.approx(0.02, abs=0.002)
