@@ -85,6 +85,19 @@ class SettingsError(PbxguardError):
         return "\n".join(f"{key}: {reason} ({mend})" for key, reason, mend in self.mistakes)
 
 
+class PromptRefused(PbxguardError):
+    """A prompt cannot be made or approved: its sound is none, its words changed, nobody is named."""
+
+    code = "prompt_refused"
+
+    def __init__(self, detail: str, mend: str = "") -> None:
+        super().__init__(detail)
+        self.mend = mend
+
+    def diagnostics(self) -> str:
+        return self.mend
+
+
 class Protected(PbxguardError):
     """It may not be done to this recording now: it is locked, destroyed, or not the one."""
 
