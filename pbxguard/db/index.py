@@ -73,7 +73,7 @@ class SqlIndex(CallReports):
         async with self._database.read() as connection:
             row = (await connection.execute(select(recordings).where(recordings.c.id == clean(id)))).one_or_none()
         if row is None:
-            raise NotFound(f"there is no recording {clean(id)!r}")
+            raise NotFound("no recording has that id")
         return _row(row)
 
     async def find(
@@ -136,7 +136,7 @@ class SqlIndex(CallReports):
             )
             changed = (await connection.execute(statement)).rowcount
         if changed == 0:
-            raise NotFound(f"there is no recording {clean(id)!r}, or it is destroyed")
+            raise NotFound("no recording has that id, or it is destroyed")
 
     async def mark_destroyed(self, id: RecordingId, at: datetime) -> None:
         """Wipe what tells of people, here and in what is known of its call. Idempotent: the first time counts."""
