@@ -385,6 +385,11 @@ class Settings(Section):
         """Purposes that one notice may name together."""
         return tuple((PurposeName(a), PurposeName(b)) for a, b in self.prompts.pairs)
 
+    def disclosure_keys(self) -> list[DisclosureKey]:
+        """Every disclosure that can become due, of the active purposes in the configured languages."""
+        active = (purpose for purpose in self.all_purposes().values() if purpose.active)
+        return defaults.disclosure_keys(active, self.languages, self.pairs())
+
     def policy(self, disclosures: Mapping[DisclosureKey, Disclosure] | Iterable[Disclosure]) -> Policy:
         """What the core decides by. `disclosures` are the approved ones."""
         if not isinstance(disclosures, Mapping):
