@@ -19,6 +19,7 @@ import uvloop
 from pbxguard.api import application, server
 from pbxguard.archive.files import CallerIdStyle, FileArchive
 from pbxguard.archive.spool import Spool
+from pbxguard.cli.context import retention_rules
 from pbxguard.core.errors import PbxguardError
 from pbxguard.core.facts import Fact, SnapshotTaken
 from pbxguard.core.ids import Uniqueid
@@ -42,7 +43,7 @@ from pbxguard.service.retention import Retention
 from pbxguard.service.running import Running
 from pbxguard.service.sealing import Sealer
 from pbxguard.settings import Settings
-from pbxguard.sound import prompts
+from pbxguard.sound.prompts import Prompts
 
 WORK = ".work"
 """Folder in the archive's root for files on their way, and for the watermark."""
@@ -78,8 +79,10 @@ async def serve(settings: Settings) -> None:
 
 def approved(settings: Settings) -> Mapping[DisclosureKey, Disclosure]:
     """The disclosures that may be played. Reads files: call it in a thread."""
-    directory = settings.prompts.directory
-    return prompts.load_approved(directory, PurePosixPath(settings.prompts.for_asterisk), settings.wording())
+    folder = PurePosixPath(settings.prompts.for_asterisk)
+    return Prompts(settings.prompts.directory, folder, settings.rate, settings.wording()).approved(
+        settings.disclosure_keys()
+    )
 
 
 @contextlib.asynccontextmanager
@@ -178,7 +181,9 @@ class _Service:
                 "PBXGUARD_ALIVE_AGI": self._agi.answers,
             },
         )
-        self._retention = Retention(index=stores.index, audit=stores.audit, archive=stores.archive)
+        self._retention = Retention(
+            index=stores.index, audit=stores.audit, archive=stores.archive, rules=retention_rules(settings)
+        )
         self._view = Running(
             guard=self._guard,
             index=stores.index,
