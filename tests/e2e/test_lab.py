@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shutil
 
 import pytest
 
 from tests.e2e.conftest import AddPhone
 from tests.lab import ami, checker
 from tests.lab.asterisk import Asterisk, LabError, server_name
+from tests.lab.asterisk_tree import Tree
 from tests.lab.checker import Detector, Track
-from tests.lab.phone import Answer, Forward, Heard, Phone, PhoneCall, Reject
+from tests.lab.phone import Answer, Forward, Heard, Phone, PhoneCall, Phones, Reject
 from tests.lab.signals import MUSIC_HZ, VOICES, Chirp, Tone
 
 AGENT_HZ, THIRD_HZ, COLLEAGUE_HZ, _ = VOICES
@@ -41,6 +43,7 @@ async def test_an_asterisk_whose_port_is_taken_is_not_mistaken_for_ours(asterisk
     second = Asterisk(ports=asterisk.ports)
     with pytest.raises(LabError, match="is answered by"):
         await second.start()
+    shutil.rmtree(second.run_dir)
     assert await server_name(asterisk.sip_port) == asterisk.user_agent
 
 
@@ -211,7 +214,7 @@ async def test_calls_overlap(asterisk: Asterisk, add_phone: AddPhone) -> None:
         assert len(checker.chirp_stretches(track(await answered.heard()), Chirp())) == 1
 
 
-async def test_asterisk_comes_back_after_a_crash() -> None:
+async def test_asterisk_comes_back_after_a_crash(tree: Tree) -> None:
     async with Asterisk() as own:
         first = own.pid
         await own.kill()
@@ -219,3 +222,14 @@ async def test_asterisk_comes_back_after_a_crash() -> None:
         assert own.pid != first
         assert "System uptime" in await own.cli("core show uptime")
     assert not own.run_dir.exists()
+
+
+async def test_wideband_phones_carry_what_a_telephone_line_cannot(tree: Tree) -> None:
+    async with Asterisk(rate=16000) as wide, Phones(rate=16000) as wide_phones:
+        agent = await wide_phones.add(wide.line("100"), sends=Tone(5000))
+        customer = await wide_phones.add(wide.line("trunk-a"), sends=Chirp())
+        call, answered = await connected(agent, customer)
+        await call.talk(1.0)
+        await call.hangup()
+        assert set(checker.voices(track(await call.heard()), [5000, *VOICES], Chirp())) == {"5000"}
+        assert set(checker.voices(track(await answered.heard()), [5000, *VOICES], Chirp())) == {"chirp"}
