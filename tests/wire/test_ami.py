@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from math import inf
 from pathlib import Path
@@ -30,7 +30,23 @@ from pbxguard.core.ids import BridgeId, Endpoint, SegmentId, Uniqueid
 from pbxguard.pbx.ami import inbox
 from pbxguard.pbx.ami.ami import Ami
 from pbxguard.pbx.ami.connection import AmiRefused, Tuning
-from tests.wire.fake_ami import SECRET, SILENCE, Block, FakeAmi, ListSink, WallClock, error, fake_ami, success, until
+from pbxguard.pbx.ami.needs import FactSink
+from pbxguard.pbx.ami.pbx import AmiPbx
+from pbxguard.pbx.ami.recorder import MixMonitor
+from pbxguard.service import ports
+from tests.wire.fake_ami import (
+    SECRET,
+    SILENCE,
+    Block,
+    FakeAmi,
+    ListSink,
+    WallClock,
+    error,
+    fake_ami,
+    listed,
+    success,
+    until,
+)
 
 QUICK = Tuning(
     login_s=0.5, answer_s=0.2, first_backoff_s=0.01, most_backoff_s=0.05, beat_s=0.01, silence_s=0.6, alive_s=0.05,
@@ -386,8 +402,46 @@ async def test_a_recorder_of_an_earlier_run_is_found_by_its_variable(sink: ListS
         assert await ami.recorder.find(LEG, SEGMENT) is None
         fake.globals["PBXGUARD_MM_abcdefgh23456777_001"] = "0xcafe"
         handle = await ami.recorder.find(LEG, SEGMENT)
+        assert handle is not None
         assert handle == RecorderHandle(LEG, "0xcafe")
         assert await ami.recorder.stop(handle)
+
+
+async def test_an_id_that_came_again_is_another_recorder(sink: ListSink) -> None:
+    async with fake_ami() as fake, running(fake, sink) as ami:
+        first = await ami.recorder.start(LEG, SEGMENT, OWN, OTHERS)
+        assert await ami.recorder.stop(first) is True
+        second = await ami.recorder.start(LEG, SegmentId("abcdefgh23456777-002"), OWN, OTHERS)
+        assert second == first
+        assert await ami.recorder.stop(first) is False
+        assert fake.count("StopMixMonitor") == 1
+        assert await ami.recorder.stop(second) is True
+
+
+async def test_the_variable_of_a_stopped_recorder_is_emptied_so_that_nobody_stops_by_it_again(sink: ListSink) -> None:
+    async with fake_ami() as fake, running(fake, sink) as ami:
+        handle = await ami.recorder.start(LEG, SEGMENT, OWN, OTHERS)
+        await ami.recorder.stop(handle)
+        name = "PBXGUARD_MM_abcdefgh23456777_001"
+        await until(
+            lambda: any(a.get("Variable") == name and a["Action"] == "Setvar" for a in fake.asked), "the emptying"
+        )
+
+
+async def test_every_recorder_of_ours_can_be_stopped_and_nobody_elses(sink: ListSink) -> None:
+    async with fake_ami() as fake, running(fake, sink) as ami:
+        status = {"Event": "Status", "Uniqueid": "lab-1.1", "Variable": "PBXGUARD_MM_a_001=0x1"}
+        others = {"Event": "Status", "Uniqueid": "lab-1.2", "Variable": "MIXMONITOR_ID=0x2"}
+        spent = {"Event": "Status", "Uniqueid": "lab-1.3", "Variable": "PBXGUARD_MM_b_001="}
+        fake.answers["Status"] = lambda action: listed(action, [status, others, spent], "StatusComplete")
+        assert await ami.recorder.stop_all() == 1
+        stopped = [(a["Channel"], a["MixMonitorID"]) for a in fake.asked if a["Action"] == "StopMixMonitor"]
+        assert stopped == [("lab-1.1", "0x1")]
+
+
+def _fit(recorder: MixMonitor, pbx: AmiPbx, sink: FactSink) -> tuple[ports.Recorder, ports.Pbx, ports.FactSink]:
+    """No test: mypy holds that the adapter is what the service asks for."""
+    return recorder, pbx, sink
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------

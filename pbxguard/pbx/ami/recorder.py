@@ -1,15 +1,18 @@
 """MixMonitor: own voice and the others' in two files, no mixed one. Fulfils `service.ports.Recorder`.
 
-What Asterisk gives as a recorder's id is a pointer, used again after its recorder is gone (ASTERISK.md): so an id is
-good for one stop, on one channel, and is forgotten then. A start that nobody answered may have begun a recorder all
-the same: it is kept as doubtful and stopped by `settle`.
+What Asterisk gives as a recorder's id is a pointer, used again after its recorder is gone (ASTERISK.md), perhaps on the
+same channel: so a handle is good for one stop, is known by what it *is* and not by what it says, and the variable that
+holds the id is emptied after the stop. A start that nobody answered may have begun a recorder all the same: it is kept
+as doubtful and stopped by `settle`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from pbxguard.core.errors import ConnectionFailed
 from pbxguard.core.handles import RecorderHandle
@@ -18,7 +21,7 @@ from pbxguard.core.ids import SegmentId, Uniqueid
 from . import values
 from .connection import AmiRefused
 from .needs import Act
-from .values import Ours
+from .values import RECORDER_PREFIX, Ours
 
 LOG = logging.getLogger("pbxguard.ami")
 
@@ -30,8 +33,11 @@ class MixMonitor:
 
     def __init__(self, act: Act) -> None:
         self._act = act
-        self._running: set[RecorderHandle] = set()
+        self._running: dict[int, tuple[RecorderHandle, Ours]] = {}
+        """By `id()` of the handle, which is kept alive here: the handle and its variable."""
         self._doubtful: dict[SegmentId, Uniqueid] = {}
+        self._spent: list[tuple[Uniqueid, Ours]] = []
+        """Variables to be emptied."""
 
     async def start(self, leg: Uniqueid, segment: SegmentId, own_file: Path, others_file: Path) -> RecorderHandle:
         """Start on channel `leg`; paths as Asterisk spells them, opaque names only.
@@ -48,11 +54,10 @@ class MixMonitor:
             self._doubtful[segment] = leg
             raise
         given = answer.get("MixMonitorID", "")
-        handle = RecorderHandle(leg, given) if given else await self.find(leg, segment)
+        handle = self._know(leg, given, name) if given else await self.find(leg, segment)
         if handle is None:
             self._doubtful[segment] = leg
             raise AmiRefused("MixMonitor", "no id given")
-        self._running.add(handle)
         return handle
 
     async def stop(self, handle: RecorderHandle) -> bool:
@@ -60,10 +65,12 @@ class MixMonitor:
 
         A handle is spent by its stop: a second stop sends nothing.
         """
-        if handle not in self._running:
+        known = self._running.get(id(handle))
+        if known is None:
             return False
         stopped = await self._stop(handle)
-        self._running.discard(handle)
+        if self._running.pop(id(handle), None) is not None and stopped:
+            self._spent.append((handle.leg, known[1]))
         return stopped
 
     async def find(self, leg: Uniqueid, segment: SegmentId) -> RecorderHandle | None:
@@ -72,7 +79,8 @@ class MixMonitor:
         None when the channel is gone or has no such variable. That the variable is there does not prove that it
         still runs. Raises ConnectionFailed, AmiRefused (no right to ask).
         """
-        headers = {"Channel": values.uniqueid(leg), "Variable": values.recorder_variable(segment)}
+        name = values.recorder_variable(segment)
+        headers = {"Channel": values.uniqueid(leg), "Variable": name}
         try:
             answer = (await self._act("Getvar", headers))[0]
         except AmiRefused as error:
@@ -80,24 +88,48 @@ class MixMonitor:
                 raise
             return None
         given = answer.get("Value", "")
-        if not given.startswith("0x"):
-            return None
-        handle = RecorderHandle(leg, given)
-        self._running.add(handle)
-        return handle
+        return self._know(leg, given, name) if given.startswith("0x") else None
+
+    async def find_all(self) -> list[RecorderHandle]:
+        """Every recorder whose id one of our variables holds, on any channel. Raises ConnectionFailed, AmiRefused."""
+        found: list[RecorderHandle] = []
+        for entry in (await self._act("Status", {"AllVariables": "true"}))[1:]:
+            held: Any = entry.get("Variable", [])
+            for text in [held] if isinstance(held, str) else held:
+                name, _, given = text.partition("=")
+                if name.startswith(RECORDER_PREFIX) and given.startswith("0x"):
+                    found.append(self._know(Uniqueid(entry.get("Uniqueid", "")), given, values.variable(name)))
+        return found
+
+    async def stop_all(self) -> int:
+        """Stop all of `find_all`, for when pbxguard is gone; gives how many ran. Raises as `find_all` and `stop`."""
+        return sum([await self.stop(handle) for handle in await self.find_all()])
 
     async def settle(self) -> None:
-        """Stop every recorder that may have begun although nobody answered. Raises ConnectionFailed."""
+        """Stop what may have begun although nobody answered; empty the variables of what was stopped.
+
+        Raises ConnectionFailed, AmiRefused (no right to).
+        """
         for segment, leg in list(self._doubtful.items()):
             handle = await self.find(leg, segment)
             if handle is not None:
                 stopped = await self.stop(handle)
                 LOG.warning("ami.doubtful_recorder_stopped", extra={"segment": segment, "ran": stopped})
             self._doubtful.pop(segment, None)
+        while self._spent:
+            leg, name = self._spent[0]
+            with suppress(AmiRefused):  # the channel is gone, and its variables with it
+                await self._act("Setvar", {"Channel": values.uniqueid(leg), "Variable": name, "Value": ""})
+            self._spent.pop(0)
 
     def channel_gone(self, leg: Uniqueid) -> None:
         """The channel was hung up: its ids may come again elsewhere, and mean others then."""
-        self._running = {handle for handle in self._running if handle.leg != leg}
+        self._running = {key: known for key, known in self._running.items() if known[0].leg != leg}
+
+    def _know(self, leg: Uniqueid, given: str, name: Ours) -> RecorderHandle:
+        handle = RecorderHandle(leg, given)
+        self._running[id(handle)] = (handle, name)
+        return handle
 
     async def _stop(self, handle: RecorderHandle) -> bool:
         headers = {"Channel": values.uniqueid(handle.leg), "MixMonitorID": handle.mixmonitor_id}
