@@ -13,10 +13,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from pbxguard.core.errors import PbxguardError
 from pbxguard.core.ids import PurposeName
+from pbxguard.core.purposes import DisclosureKey
 from pbxguard.core.retention import RULES, Rule, adjusted
 from pbxguard.settings import Settings
 
@@ -55,7 +58,14 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
         async with SqlAudit(database, settings.node) as audit, SqlIndex(database, settings.node) as index:
             archive = FileArchive(settings.archive.root)
             retention = Retention(index=index, audit=audit, archive=archive, rules=retention_rules(settings))
-            access = Access(index=index, audit=audit, archive=archive, retention=retention, utc=now)
+            access = Access(
+                index=index,
+                audit=audit,
+                archive=archive,
+                retention=retention,
+                utc=now,
+                disclosure_text=lambda key, digest: _spoken(settings, key, digest),
+            )
             yield Store(settings, audit, index, archive, retention, access)
     finally:
         await database.close()
@@ -71,6 +81,19 @@ def retention_rules(settings: Settings) -> Mapping[PurposeName, Rule]:
         if rule is not None:
             rules[name] = rule
     return MappingProxyType(rules)
+
+
+def _spoken(settings: Settings, key: str, digest: str) -> str:
+    """The text behind a manifest's digest, while the prompt is still the one that was played; else empty."""
+    from pbxguard.sound.prompts import Prompts
+
+    folder = settings.prompts.directory
+    prompts = Prompts(folder, PurePosixPath(folder), settings.rate, settings.wording())
+    try:
+        approved = prompts.approved([DisclosureKey.parse(key)])
+    except (ValueError, PbxguardError):
+        return ""
+    return next((disclosure.text for disclosure in approved.values() if disclosure.digest == digest), "")
 
 
 def now() -> datetime:

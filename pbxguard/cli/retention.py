@@ -34,7 +34,7 @@ def show(config: Config = CONFIG, json: Json = False, language: Language = Langu
 
     def human() -> str:
         table = Table(box=None, pad_edge=False)
-        for title in ("purpose", "when", "kept after the call"):
+        for title in ("purpose", "outcome", "kept"):
             table.add_column(title)
         for name, lines in found.items():
             for line in lines or [{"when": "always", "kept": "no period is configured: kept, never destroyed"}]:

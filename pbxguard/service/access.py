@@ -32,7 +32,7 @@ MOST_REASON = 500
 _BLOCK = 1 << 16
 
 DisclosureText = Callable[[str, str], str]
-"""(disclosure key, digest) -> the text that was spoken, or empty when it is not known any more."""
+"""(disclosure key, digest) -> the text that was spoken, or empty when it is not known any more. May block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,8 @@ class Access:
             raise StorageFailed(f"the manifest of {row.id} is not in the archive") from None
         data = {"reason": reason, "format": suffix, "sha256": row.sha256}
         await self._audit.commit(AuditEntry(EXPORTED, self._utc(), actor=actor, recording=row.id, data=data))
-        await asyncio.to_thread(_copy_all, source, manifest, disclosure_sheet(row, self._text), made, wav)
+        sheet = await asyncio.to_thread(disclosure_sheet, row, self._text)
+        await asyncio.to_thread(_copy_all, source, manifest, sheet, made, wav)
         return made
 
     async def destroy(

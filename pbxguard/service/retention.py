@@ -141,6 +141,8 @@ class Retention:
                 await self.sweep(utc())
             except PbxguardError as error:
                 _log.error(Event.SWEEP_FAILED, reason=error.code)
+            except Exception as error:  # a row that nobody can read must not end the service
+                _log.error(Event.SWEEP_FAILED, reason=type(error).__name__)
             night = next_night(utc())
             while (left := (night - utc()).total_seconds()) > 0:  # noqa: ASYNC110 - a wall clock has no event
                 await asyncio.sleep(min(left, _LONGEST_NAP))

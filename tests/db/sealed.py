@@ -27,8 +27,10 @@ def voices(seconds: float = 0.5) -> np.ndarray[Any, np.dtype[np.int16]]:
     return np.stack(both, axis=1).astype("<i2")
 
 
-async def seal(index: SqlIndex, archive: FileArchive, work: Path, id: str, **changes: Any) -> RecordingRow:
-    """Put one into archive and index."""
+async def seal(
+    index: SqlIndex, archive: FileArchive, work: Path, id: str, *, heard: str = "d1" * 32, **changes: Any
+) -> RecordingRow:
+    """Put one into archive and index; `heard` is the digest of the disclosure."""
     sound = voices()
     source = work / f"{id}.flac"
     soundfile.write(source, sound, RATE, subtype="PCM_16")
@@ -43,7 +45,7 @@ async def seal(index: SqlIndex, archive: FileArchive, work: Path, id: str, **cha
                 "disclosure": "contract_evidence.nl.notice.inbound",
                 "language": "nl",
                 "mode": "notice",
-                "digest": "d1" * 32,
+                "digest": heard,
                 "ended_utc": "2026-03-02T11:59:58Z",
                 "consented": [],
             }

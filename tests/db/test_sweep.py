@@ -302,6 +302,25 @@ async def test_the_sweep_runs_at_once_and_then_each_night(house: House) -> None:
     await asyncio.wait([running])
 
 
+async def test_a_sweep_that_fails_for_whatever_reason_does_not_end_the_service(house: House) -> None:
+    asked = asyncio.Event()
+
+    class Broken:
+        async def half_destroyed(self) -> list[RecordingId]:
+            asked.set()
+            raise ValueError("a row that nobody can read")
+
+    audit: Any = Broken()
+    retention = Retention(index=house.index, audit=audit, archive=house.archive)
+    running = asyncio.create_task(retention.run(lambda: LATER))
+    async with asyncio.timeout(10):
+        await asked.wait()
+    await asyncio.wait([running], timeout=0.1)
+    assert not running.done()
+    running.cancel()
+    await asyncio.wait([running])
+
+
 @pytest.mark.parametrize(
     ("now", "night"),
     [

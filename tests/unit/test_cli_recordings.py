@@ -5,26 +5,32 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
+import structlog
 
 from pbxguard import cli
 from pbxguard.archive.files import FileArchive
 from pbxguard.cli.context import retention_rules, who_asks
 from pbxguard.core.ids import PurposeName
+from pbxguard.core.purposes import DisclosureKey
 from pbxguard.core.records import AuditEntry
 from pbxguard.core.retention import Fixed, Period
 from pbxguard.db.audit import SqlAudit
 from pbxguard.db.engine import Database, upgrade
 from pbxguard.db.index import SqlIndex
 from pbxguard.settings import from_mapping, load
+from pbxguard.sound.convert import Mono
+from pbxguard.sound.prompts import Prompts
 from tests.db.sealed import seal
 
 A, B, C = (letter * 16 for letter in "abc")
@@ -86,7 +92,7 @@ class Office:
 
 
 @pytest.fixture
-def office(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Office:
+def office(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
     monkeypatch.delenv("SUDO_USER", raising=False)
     url = f"sqlite+aiosqlite:///{tmp_path / 'pbxguard.db'}"
     config = tmp_path / "pbxguard.toml"
@@ -106,10 +112,17 @@ def office(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
         url = "{url}"
         [archive]
         root = "{tmp_path / "archive"}"
+        [prompts]
+        directory = "{tmp_path / "prompts"}"
         """
     )
     asyncio.run(upgrade(url))
-    return Office(config, tmp_path, url, capsys)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield Office(config, tmp_path, url, capsys)
+    structlog.reset_defaults()  # commands log on a stderr that ends with this test
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.mark.parametrize("notation", ["+31 20 123 45 67", "020-1234567", "0031201234567", "tel:+31201234567"])
@@ -182,6 +195,25 @@ def test_a_copy_names_who_asked_and_why(office: Office, monkeypatch: pytest.Monk
     assert soundfile.info(out / f"{A}.wav").samplerate == 8000
     (line,) = office.lines()
     assert (line.kind, line.actor, (line.data or {})["reason"]) == ("recording.exported", "jansen", "request 12")
+
+
+def test_a_copy_tells_the_words_that_were_spoken_while_the_prompt_is_still_that_one(office: Office) -> None:
+    def tone(text: str, language: str) -> tuple[Mono, int]:
+        return 0.3 * np.sin(np.arange(8000) / 3), 8000
+
+    read = load(office.config)
+    key = DisclosureKey.parse("contract_evidence.nl.notice.inbound")
+    prompts = Prompts(read.prompts.directory, PurePosixPath(read.prompts.directory), read.rate, read.wording())
+    prompts.build([key], speaker=tone)
+    prompts.approve(str(key), "J. de Vries", NOW)
+    digest = prompts.approved([key])[key].digest
+    office.add(A, heard=digest)
+    office.add(B)
+    for id, spoken in ((A, True), (B, False)):
+        answer = office("recordings", "export", id, "--reason", "request 12", "--to", str(office.root))
+        assert answer.code == 0
+        sheet = (office.root / f"{id}.disclosure.txt").read_text()
+        assert ("Voorbeeld BV neemt dit gesprek op als bewijs" in sheet) is spoken
 
 
 def test_a_locked_recording_is_refused_with_a_mend(office: Office) -> None:
