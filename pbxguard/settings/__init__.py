@@ -1,0 +1,11 @@
+"""The configuration file: TOML in, checked settings out, every mistake at once.
+
+Owns the names and defaults of all settings, and how a mistake is told. Whether the world agrees with them (files,
+rights, connections) is `service/check.py`'s question.
+"""
+
+from .mistakes import all_keys as all_keys
+from .reading import DEFAULT_PATH as DEFAULT_PATH
+from .reading import from_mapping as from_mapping
+from .reading import load as load
+from .whole import Settings as Settings

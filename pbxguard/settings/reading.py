@@ -1,0 +1,41 @@
+"""Reading the file: TOML in, checked settings out."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pbxguard.core.errors import SettingsError
+
+from .mistakes import told
+from .whole import Settings
+
+DEFAULT_PATH = Path("/etc/pbxguard/pbxguard.toml")
+
+
+def load(path: Path = DEFAULT_PATH) -> Settings:
+    """Read and check the file; raises SettingsError with every mistake in it."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError([(str(path), "does not exist", "`pbxguard init` writes one")]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "is not UTF-8"
+        raise SettingsError(
+            [(str(path), f"cannot be read: {reason}", "mend its permissions or its encoding")]
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError([(str(path), f"is not TOML: {error}", "texts stand in double quotes")]) from None
+    return from_mapping(raw)
+
+
+def from_mapping(raw: Mapping[str, Any]) -> Settings:
+    """Check settings that were read already; raises SettingsError with every mistake."""
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        raise told(error) from None
