@@ -18,6 +18,7 @@ from pbxguard.core.facts import (
     ChannelHungUp,
     ChannelState,
     ConnectionLost,
+    LocalOptimizationEnded,
     RecorderSeen,
     RecorderStopSeen,
     SnapshotTaken,
@@ -32,8 +33,9 @@ from tests.e2e.test_lab import connected, new_number
 from tests.lab import ami as lab_ami
 from tests.lab import checker
 from tests.lab.asterisk import Asterisk
-from tests.lab.phone import Answer, PhoneCall
+from tests.lab.phone import Answer, PhoneCall, Phones
 from tests.lab.signals import VOICES, Chirp, Tone
+from tests.wire import record_streams
 from tests.wire.fake_ami import ListSink, WallClock, until
 
 AGENT_HZ, THIRD_HZ, COLLEAGUE_HZ, _ = VOICES
@@ -165,6 +167,25 @@ async def test_after_an_attended_transfer_picture_and_facts_agree(asterisk: Aste
             assert {there for there in bridged(second) if theirs.channel in there} == mine
         await call.hangup()
         assert len(third.calls) == 1
+
+
+async def test_after_a_local_pair_was_optimised_away_picture_and_facts_agree(phones: Phones) -> None:
+    async with (
+        Asterisk(dialplan=record_streams.DIALPLAN, files={"queues.conf": record_streams.QUEUES}) as own,
+        watching(own) as (_, sink),
+    ):
+        member = await phones.add(own.line("101"), sends=Tone(COLLEAGUE_HZ))
+        customer = await phones.add(own.line("trunk-a"), sends=Chirp())
+        call = await (await customer.call("31209999000", caller_id=new_number())).answered()
+        await until(lambda: any(isinstance(fact, LocalOptimizationEnded) for fact in sink.facts), "the optimisation")
+        await until(lambda: len(bridged(sink)) == 1, "one bridge")
+        async with watching(own) as (_, second):
+            assert bridged(second) == bridged(sink)
+            kinds = {channel.name.partition("-0")[0]: channel.dialled for channel in picture_of(second).channels}
+            assert kinds == {"PJSIP/trunk-a": False, "PJSIP/101": True}
+        await call.hangup()
+        for phone in (member, customer):  # before their Asterisk goes
+            await phones.remove(phone)
 
 
 async def test_a_recorder_keeps_both_voices_apart_and_stops_once(asterisk: Asterisk, add_phone: AddPhone) -> None:

@@ -25,7 +25,7 @@ from pbxguard.core.facts import (
     SwitchedOn,
 )
 from pbxguard.core.ids import BridgeId, LinkedId, Uniqueid
-from pbxguard.pbx.ami.translate import KINDS, translate
+from pbxguard.pbx.ami.translate import KINDS, created, translate
 
 U, V = Uniqueid("lab-1.1"), Uniqueid("lab-1.2")
 CHANNEL = {"Channel": "PJSIP/100-0000002a", "Uniqueid": U, "Linkedid": "lab-1.0", "ChannelStateDesc": "Up"}
@@ -41,6 +41,13 @@ def test_a_new_channel_brings_its_number_and_where_it_arrived() -> None:
     assert fact_of("Newchannel", **CHANNEL, CallerIDNum="+31612345678", Context="from-trunk", Exten="112") == (
         ChannelCreated(U, CHANNEL["Channel"], LinkedId("lab-1.0"), ChannelState.UP, "+31612345678", "from-trunk", "112")
     )
+
+
+@pytest.mark.parametrize(
+    ("application", "dialled"), [("AppDial", True), ("AppQueue", True), ("Dial", False), ("", False)]
+)
+def test_a_channel_in_a_list_shows_whether_it_was_dialled(application: str, dialled: bool) -> None:
+    assert created({**CHANNEL, "Application": application}).dialled is dialled
 
 
 def test_an_unknown_caller_has_no_number() -> None:
