@@ -8,6 +8,7 @@ so both sides are pinged, and a beat of our own goes out by HTTP and must come b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 from collections.abc import Awaitable, Callable, Mapping
@@ -184,7 +185,8 @@ class AriConnection:
                 group.create_task(self._greet())
                 await self._read(socket)
         except* (ConnectionFailed, ActionRefused) as failures:
-            self._complain(failures.exceptions[0])
+            if not self._connected:
+                self._complain(failures.exceptions[0])
         finally:
             was_connected, self._connected = self._connected, False
             self._on_lost()
@@ -195,11 +197,12 @@ class AriConnection:
 
     async def _greet(self) -> None:
         """Keep away what nobody needs, and look who is in the application already."""
-        await self.request(
-            "PUT",
-            f"/applications/{self._address.application}/eventFilter",
-            body={"allowed": [{"type": name} for name in WANTED]},
-        )
+        with contextlib.suppress(ActionRefused):  # then more comes than we need
+            await self.request(
+                "PUT",
+                f"/applications/{self._address.application}/eventFilter",
+                body={"allowed": [{"type": name} for name in WANTED]},
+            )
         self._connected = True
         self._complaint = ""
         _log.info(Event.ARI_CONNECTED)

@@ -90,6 +90,8 @@ AriEvent = (
 BEAT = "PbxguardBeat"
 
 WANTED = (
+    "StasisStart",
+    "StasisEnd",
     "PlaybackStarted",
     "PlaybackFinished",
     "ChannelDtmfReceived",
@@ -98,9 +100,10 @@ WANTED = (
     "ChannelDestroyed",
     "ChannelHangupRequest",
     "ChannelUserevent",
+    "ApplicationReplaced",
 )
-"""What we ask Asterisk to send; StasisStart, StasisEnd and ApplicationReplaced always come."""
-KNOWN = frozenset({*WANTED, "StasisStart", "StasisEnd", "ApplicationReplaced", "ApplicationRegistered"})
+"""What we ask Asterisk to send. StasisStart is filtered away too when it is not named (22.10.1)."""
+KNOWN = frozenset({*WANTED, "ApplicationRegistered"})
 
 
 def translate(message: Mapping[str, Any]) -> AriEvent | None:
