@@ -143,6 +143,8 @@ class Event(StrEnum):
     CHECK_FINDING = "check.finding"
 
 
+_FIRST = ("ts", "level", "event", "node", "call", "recording", "reason")
+"""In this order at the front of each line, for people who read along."""
 _NAMES = frozenset(event.value for event in Event)
 _FREE_TEXTS = ("exception", "text", "error")
 _LIKE_A_NUMBER = re.compile(r"(?<![\w.])\+?[0-9]{7,15}(?![\w.])")
@@ -211,7 +213,8 @@ def mask_number_fields(_logger: Any, _method: str, line: MutableMapping[str, Any
 
 def clean(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """A structlog processor: no line break and no control character survives, no text is endless."""
-    return {_one_line(key): _cleaned(value) for key, value in line.items()}
+    first = {key: line[key] for key in _FIRST if key in line}
+    return {_one_line(key): _cleaned(value) for key, value in {**first, **line}.items()}
 
 
 class _Node:

@@ -12,7 +12,8 @@ from pbxguard.core.errors import SettingsError
 from pbxguard.pbx.ami.connection import Address
 from pbxguard.pbx.probe import Probe
 from pbxguard.service import check as service
-from pbxguard.service.check import EndpointView, Finding, Rights, Severity
+from pbxguard.service.check_pbx import EndpointView, Rights
+from pbxguard.service.findings import Finding, Severity, exit_code, grouped
 from pbxguard.settings import Settings
 
 from .options import CONFIG, PROBLEM, Config, Json, emit
@@ -40,9 +41,7 @@ def register(app: typer.Typer) -> None:
         found = asyncio.run(_check(read))
         notes = ["It observes only: nothing is played or recorded."] if service.observes_only(read) else []
         emit({"findings": [f.as_json() for f in found]}, json, lambda: _told(found, notes))
-        code = service.exit_code(found)
-        if code:
-            raise typer.Exit(code)
+        raise typer.Exit(exit_code(found))
 
 
 async def _check(read: Settings) -> list[Finding]:
@@ -69,7 +68,7 @@ def _or_empty(secret: Callable[[], str]) -> str:
 
 def _told(found: Sequence[Finding], notes: Iterable[str]) -> str:
     lines: list[str] = []
-    for severity, some in service.grouped(found).items():
+    for severity, some in grouped(found).items():
         for finding in some:
             lines += [f"{severity.value:<8} {finding.place}: {finding.message}", f"         -> {finding.mend}"]
     problems = sum(finding.severity is not Severity.NOTE for finding in found)

@@ -1,4 +1,4 @@
-"""What `pbxguard check` asks Asterisk (`service.check.PbxProbe`): one short AMI connection and two ARI requests.
+"""What `pbxguard check` asks Asterisk (`service.check_pbx.PbxProbe`): one short AMI connection and two ARI requests.
 
 It changes nothing that matters: a global variable and a custom device state of its own tell which events we get. No
 `command` right is needed. `PJSIPShowEndpoint` answers with passwords: only two fields of it are looked at.

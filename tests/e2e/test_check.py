@@ -12,7 +12,9 @@ from pbxguard.core.errors import ActionRefused, ConnectionFailed, PbxguardError
 from pbxguard.pbx.ami.connection import Address
 from pbxguard.pbx.probe import Probe
 from pbxguard.service import check as service
-from pbxguard.service.check import EndpointView, PromptState, Rights
+from pbxguard.service import check_pbx
+from pbxguard.service.check import PromptState
+from pbxguard.service.check_pbx import EndpointView, Rights
 from pbxguard.settings import Settings, from_mapping
 from tests.lab.asterisk import Asterisk
 
@@ -58,8 +60,8 @@ class AllApproved:
 
 async def test_the_account_of_the_lab_has_exactly_the_rights_needed(asterisk: Asterisk) -> None:
     async with probe(asterisk) as asked:
-        assert service.check_rights(await asked.rights()) == []
-        assert service.check_version(await asked.version()) == []
+        assert check_pbx.check_rights(await asked.rights()) == []
+        assert check_pbx.check_version(await asked.version()) == []
         await asked.ari()
 
 
@@ -67,7 +69,7 @@ async def test_an_account_with_all_rights_is_found_to_have_too_many(asterisk: As
     async with probe(asterisk, user="lab", secret=asterisk.lab_secret) as asked:
         rights = await asked.rights()
     assert rights.write >= {"system", "call", "command", "originate"}
-    assert [finding.code for finding in service.check_rights(rights)] == ["rights_too_many"]
+    assert [finding.code for finding in check_pbx.check_rights(rights)] == ["rights_too_many"]
 
 
 async def test_check_names_what_the_lab_lacks_and_nothing_else(asterisk: Asterisk, tmp_path: Path) -> None:

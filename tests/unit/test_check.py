@@ -15,7 +15,10 @@ from pbxguard.core.errors import ActionRefused, ConnectionFailed, PbxguardError,
 from pbxguard.core.purposes import DisclosureKey
 from pbxguard.pbx.probe import write_rights
 from pbxguard.service import check as service
-from pbxguard.service.check import EndpointView, Finding, PromptState, Rights, Severity, check
+from pbxguard.service import check_pbx, findings
+from pbxguard.service.check import PromptState, check
+from pbxguard.service.check_pbx import EndpointView, Rights
+from pbxguard.service.findings import Finding, Severity
 from pbxguard.service.folders import Account, lacks
 from pbxguard.settings import Settings, from_mapping
 
@@ -33,7 +36,7 @@ class ScriptedPbx:
         self.said_version = "22.10.1+dfsg"
         self.has = ENOUGH
         self.phones: Sequence[EndpointView] = PHONES
-        self.subroutines = set(service.SUBROUTINES)
+        self.subroutines = set(check_pbx.SUBROUTINES)
 
     def _maybe(self, question: str) -> None:
         if question in self.fails:
@@ -143,7 +146,7 @@ async def test_each_mistake_of_the_configuration_is_found(
 async def test_an_unset_number_of_employees_is_a_note_and_no_problem(given: Callable[..., Settings]) -> None:
     found = await check(given(employees=None), ScriptedPbx(), Prompts(given()))
     assert [(f.code, f.severity) for f in found] == [("employees_unknown", Severity.NOTE)]
-    assert service.exit_code(found) == 0
+    assert findings.exit_code(found) == 0
 
 
 @pytest.mark.parametrize(
@@ -161,7 +164,7 @@ async def test_a_component_that_does_not_answer_is_told_once(
 ) -> None:
     found = await check(given(), ScriptedPbx(**fails), Prompts(given()))
     assert [finding.code for finding in found] == [code]
-    assert service.exit_code(found) == exits
+    assert findings.exit_code(found) == exits
 
 
 async def test_missing_rights_are_told_instead_of_what_fails_for_lack_of_them(given: Callable[..., Settings]) -> None:
@@ -197,7 +200,7 @@ async def test_rights_that_are_never_needed_are_found(given: Callable[..., Setti
     ],
 )
 def test_a_version_is_held_against_the_security_floor(version: str, code: str | None) -> None:
-    assert [finding.code for finding in service.check_version(version)] == ([code] if code else [])
+    assert [finding.code for finding in check_pbx.check_version(version)] == ([code] if code else [])
 
 
 async def test_direct_media_and_missing_subroutines_are_named(given: Callable[..., Settings]) -> None:
@@ -246,7 +249,7 @@ def test_the_worst_comes_first_and_decides_the_exit_code() -> None:
     note = Finding("a", Severity.NOTE, "p", "m", "d")
     warning = Finding("b", Severity.WARNING, "p", "m", "d")
     away = Finding("c", Severity.ERROR, "p", "m", "d", unreachable=True)
-    assert [service.exit_code(f) for f in ([], [note], [note, warning], [warning, away])] == [0, 0, 1, 3]
+    assert [findings.exit_code(f) for f in ([], [note], [note, warning], [warning, away])] == [0, 0, 1, 3]
 
 
 def test_mistakes_of_the_settings_are_findings_too() -> None:
@@ -312,8 +315,8 @@ def read_conf(name: str) -> configparser.ConfigParser:
 def test_the_shipped_accounts_have_exactly_the_rights_that_check_wants() -> None:
     account = read_conf("manager.conf")["pbxguard"]
     read, write = (frozenset(account[kind].split(",")) for kind in ("read", "write"))
-    assert service.check_rights(Rights(read, write)) == []
-    assert write == service.NEEDED_WRITE
+    assert check_pbx.check_rights(Rights(read, write)) == []
+    assert write == check_pbx.NEEDED_WRITE
     assert account["permit"].startswith("127.0.0.1/")
     assert read_conf("ari.conf")["pbxguard"]["read_only"] == "no"
     assert {read_conf(name)["general"]["bindaddr"] for name in ("manager.conf", "http.conf")} == {"127.0.0.1"}

@@ -41,6 +41,7 @@ def test_a_line_is_one_json_object_with_the_stable_fields() -> None:
     logs.configure(node="pbx1", stream=out)
     logs.get_logger(call="17.3").info(Event.RECORDER_STARTED, recording="abc", reason=Reason.NOT_TOLD.value)
     [line] = written(out)
+    assert list(line) == ["ts", "level", "event", "node", "call", "recording", "reason"]
     assert line.pop("ts").endswith("Z")
     assert line == {
         "level": "info",

@@ -103,6 +103,12 @@ def test_a_key_in_the_wrong_table_is_pointed_to_the_right_one() -> None:
     assert mistakes(minimal(min_free_mb=10))["min_free_mb"] == ("is unknown", "did you mean spool.min_free_mb?")
 
 
+def test_a_mistyped_key_of_a_purpose_is_mended_in_place() -> None:
+    found = mistakes(minimal(purposes={"quality_training": {"activ": True, "retention": {"dayz": 1}}}))
+    assert found["purposes.quality_training.activ"][1] == "did you mean purposes.quality_training.active?"
+    assert found["purposes.quality_training.retention.dayz"][1].endswith("retention.days?")
+
+
 def test_no_mistake_shows_a_secret_or_a_number() -> None:
     raw = minimal(never_record={"numbers": ["06x12345678"]}, ami={"secret": "hunter2\nAction: x"})
     with pytest.raises(SettingsError) as caught:
