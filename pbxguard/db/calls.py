@@ -1,8 +1,9 @@
 """What is known of calls, for `calls` and `why` (`service.ports.Index`, its calls half).
 
 `put_call` only lays the report down: a task writes what has gathered in one transaction, the newest report of each
-call. So a hundred calls a second cost the guard nothing. Losing the last reports with the machine loses comfort only:
-what must be remembered is in the audit log.
+call. So a hundred calls a second cost the guard nothing. A kill or power cut loses at most the last reports, of
+`GATHER_SECONDS` or of the time that the database was locked: what must be remembered is in the audit log, and a
+recording sealed after such a loss may lack the number or reference that only the report held.
 """
 
 from __future__ import annotations

@@ -188,6 +188,15 @@ async def test_the_last_report_of_a_call_counts_and_its_begin_stays(index: SqlIn
     assert (call["node"], call["boot"]) == ("pbx1", "b1")
 
 
+async def test_a_call_is_known_by_boot_and_uniqueid(index: SqlIndex) -> None:
+    await index.put_call(outcome("1.1", reference="first"), NOON, True, "b1")
+    await index.put_call(outcome("1.1", reference="second"), NOON, True, "b2")
+    known = await index.known_call("b2", "1.1")
+    assert known is not None
+    assert known["reference"] == "second"
+    assert await index.known_call("b3", "1.1") is None
+
+
 async def test_the_same_uniqueid_in_another_boot_is_another_call(index: SqlIndex) -> None:
     await index.put_call(outcome(), NOON, True, "b1")
     await index.put_call(outcome(), NOON, True, "b2")
