@@ -1,0 +1,247 @@
+"""One visit against a scripted ARI: which requests go out, in which order, and what is never sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from pbxguard.core.announcement import Outcome, Result, Timing
+from pbxguard.core.errors import ConnectionFailed
+from pbxguard.core.ids import PurposeName
+from pbxguard.core.purposes import Direction, Disclosure, DisclosureKey, Mode
+from pbxguard.core.reasons import Reason
+from pbxguard.pbx.ari.announcer import Announcer, Visit
+from pbxguard.pbx.ari.connection import AriAddress, AriTiming, ChannelNotOurs
+from tests.wire.fake_ari import CHANNEL, FakeAri, fake_ari, stamp
+
+KEY = DisclosureKey.of((PurposeName("contract_evidence"),), "nl", Mode.NOTICE, Direction.INBOUND)
+NOTICE = Disclosure(KEY, "t", "d", "/sounds/notice", 3000)
+QUICK = Timing(silence=0.01, media_poll=0.01, media_wait=0.1, command=0.3, start=0.3, finish=0.3)
+PACE = AriTiming(request=0.3, first_backoff=0.01, most_backoff=0.05, ping=0.5)
+AT = 1_795_000_000.0
+HERE = f"/channels/{CHANNEL}"
+
+
+@dataclass
+class Heard:
+    """What a visit told; `other` is what the door wants set instead."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    objections: int = 0
+    other: tuple[Result, tuple[Reason, ...]] | None = None
+
+    async def objected(self) -> None:
+        self.objections += 1
+
+    async def concluded(self, outcome: Outcome) -> tuple[Result, tuple[Reason, ...]] | None:
+        self.outcomes.append(outcome)
+        return self.other
+
+
+@asynccontextmanager
+async def door(heard: Heard, *, broken: bool = False) -> AsyncIterator[tuple[FakeAri, Announcer]]:
+    """An announcer that plays `NOTICE` to whoever enters."""
+
+    async def play(visit: Visit) -> None:
+        if broken:
+            raise RuntimeError("a fault of ours")
+        await visit.announce(NOTICE, QUICK, heard)
+
+    async with fake_ari() as ari:
+        announcer = Announcer(AriAddress(ari.url, "pbxguard", "secret"), play, PACE)
+        running = asyncio.create_task(announcer.run())
+        try:
+            await ari.connected()
+            await ari.until("eventFilter")
+            while not announcer.connection.connected:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+            yield ari, announcer
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+async def over(heard: Heard) -> Outcome:
+    async with asyncio.timeout(5):
+        while not heard.outcomes:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    return heard.outcomes[0]
+
+
+async def test_a_notice_is_played_counted_and_the_call_goes_on() -> None:
+    heard = Heard()
+    async with door(heard) as (ari, _):
+        await ari.enters("caller", "contract_evidence", up=False)
+        await ari.plays(AT, AT + 3.0)
+        await ari.until("/continue")
+        assert (await over(heard)).result is Result.DISCLOSED
+        mine = [r.removeprefix("POST ").split("?")[0] for r in ari.requests if r.startswith("POST /channels")]
+        assert [path.split("/")[3] for path in mine] == ["variable", "answer", "play", "variable", "continue"]
+        assert "TIMEOUT%28absolute%29&value=6" in ari.seen("TIMEOUT")[0].replace("(", "%28").replace(")", "%29")
+        assert "value=DISCLOSED" in ari.seen("PBXGUARD_RESULT")[0]
+
+
+async def test_a_prompt_that_was_cut_is_told_with_its_reason_before_the_result() -> None:
+    heard = Heard()
+    async with door(heard) as (ari, _):
+        await ari.enters("caller", "contract_evidence")
+        await ari.plays(AT, AT + 1.97)
+        await ari.until("/continue")
+        reason, result = (ari.requests.index(ari.seen(name)[0]) for name in ("PBXGUARD_REASON", "PBXGUARD_RESULT"))
+        assert reason < result
+        assert "value=prompt_cut" in ari.seen("PBXGUARD_REASON")[0]
+
+
+async def test_a_nine_deletes_the_playback_before_the_call_goes_on() -> None:
+    heard = Heard()
+    async with door(heard) as (ari, _):
+        await ari.enters("caller", "contract_evidence")
+        request = await ari.until("/play/")
+        id = request.split("/play/")[1].split("?")[0]
+        playback = {"id": id, "media_uri": "x", "target_uri": f"channel:{CHANNEL}", "state": "playing"}
+        await ari.send("PlaybackStarted", playback=playback, timestamp=stamp(AT))
+        await ari.send("ChannelDtmfReceived", digit="9", channel=ari.channel())
+        await ari.until("/continue")
+        deleted = ari.requests.index(f"DELETE /playbacks/{id}")
+        assert deleted < ari.requests.index(ari.seen("/continue")[0])
+        assert heard.objections == 1
+        assert (await over(heard)).result is Result.OBJECTED
+
+
+async def test_a_result_that_is_answered_404_leaves_the_caller_untold_and_sends_no_continue() -> None:
+    heard = Heard()
+    async with door(heard) as (ari, _):
+        ari.answers[f"POST {HERE}/variable?variable=PBXGUARD_RESULT"] = lambda: (404, {})
+        await ari.enters("caller", "contract_evidence")
+        await ari.plays(AT, AT + 3.0)
+        outcome = await over(heard)
+        assert (outcome.heard, outcome.reasons) == (False, (Reason.PROMPT_CHANNEL_GONE,))
+        assert not ari.seen("/continue")
+
+
+async def test_after_stasis_end_nothing_more_is_sent() -> None:
+    heard = Heard()
+    async with door(heard) as (ari, announcer):
+        await ari.enters("caller", "contract_evidence")
+        await ari.until("/play/")
+        await ari.send("StasisEnd", channel=ari.channel())
+        assert (await over(heard)).reasons == (Reason.PROMPT_CHANNEL_GONE,)
+        assert not ari.seen("PBXGUARD_RESULT")
+        assert not ari.seen("/continue")
+        assert announcer.visits == 0
+
+
+async def test_a_channel_that_comes_again_ends_its_earlier_visit() -> None:
+    heard = Heard()
+    async with door(heard) as (ari, announcer):
+        await ari.enters("caller", "contract_evidence")
+        first = await ari.until("/play/")
+        await ari.enters("caller", "contract_evidence")
+        second = await ari.until("/play/", after=1)
+        assert (await over(heard)).reasons == (Reason.PROMPT_CHANNEL_GONE,)
+        assert first.split("/play/")[1] != second.split("/play/")[1]
+        assert announcer.visits == 1
+        assert not ari.seen("/continue")
+
+
+async def test_a_frozen_asterisk_ends_the_visit_within_its_deadlines() -> None:
+    heard = Heard()
+    async with door(heard) as (ari, _):
+        ari.silent = True
+        await ari.enters("caller", "contract_evidence")
+        assert not (await over(heard)).heard
+
+
+async def test_when_the_events_are_lost_the_caller_is_untold_and_let_go() -> None:
+    heard = Heard()
+    async with door(heard) as (ari, _):
+        await ari.enters("caller", "contract_evidence")
+        await ari.until("/play/")
+        await ari.sockets[-1].close()
+        assert not (await over(heard)).heard
+        await ari.until("/continue")
+        await ari.connected(2)
+
+
+async def test_a_fault_of_ours_lets_the_call_go_on() -> None:
+    async with door(Heard(), broken=True) as (ari, _):
+        await ari.enters("caller", "contract_evidence")
+        await ari.until("/continue")
+        assert "value=FAILED" in ari.seen("PBXGUARD_RESULT")[0]
+
+
+async def test_a_door_that_nobody_knows_lets_the_call_go_on() -> None:
+    async with door(Heard()) as (ari, _):
+        await ari.enters("cellar")
+        await ari.until("/continue")
+        assert not ari.seen("/play/")
+
+
+async def test_when_the_audit_log_failed_the_result_is_taken_back_before_the_call_goes_on() -> None:
+    heard = Heard(other=(Result.FAILED, (Reason.AUDIT_UNHEALTHY,)))
+    async with door(heard) as (ari, _):
+        await ari.enters("caller", "contract_evidence")
+        await ari.plays(AT, AT + 3.0)
+        await ari.until("/continue")
+        assert "value=audit_unhealthy" in ari.seen("PBXGUARD_REASON")[0]
+        assert "value=FAILED" in ari.seen("PBXGUARD_RESULT")[-1]
+
+
+async def test_channels_left_over_from_a_dead_pbxguard_are_let_go() -> None:
+    heard = Heard()
+    async with fake_ari() as ari:
+        ari.channels.append(ari.channel("old-1.1"))
+        ari.channels.append({**ari.channel("other"), "dialplan": {"app_name": "Dial", "app_data": "x"}})
+        announcer = Announcer(AriAddress(ari.url, "pbxguard", "secret"), lambda visit: asyncio.sleep(0), PACE)
+        running = asyncio.create_task(announcer.run())
+        await ari.until("/channels/old-1.1/continue")
+        assert not ari.seen("/channels/other")
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert not heard.outcomes
+
+
+async def test_the_beat_proves_requests_and_events() -> None:
+    async with door(Heard()) as (ari, announcer):
+        await announcer.connection.round_trip()
+        ari.answers["POST /events/user/"] = lambda: (204, None)  # accepted, and nothing comes back
+        with pytest.raises(ConnectionFailed):
+            await announcer.connection.round_trip()
+
+
+async def test_a_refused_login_is_retried_and_not_proven() -> None:
+    async with fake_ari() as ari:
+        announcer = Announcer(AriAddress(ari.url, "pbxguard", "wrong"), lambda visit: asyncio.sleep(0), PACE)
+        running = asyncio.create_task(announcer.run())
+        await asyncio.sleep(0.05)
+        assert not announcer.connection.connected
+        with pytest.raises(ConnectionFailed):
+            await announcer.connection.round_trip()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_unknown_events_and_broken_ones_are_not_fatal() -> None:
+    heard = Heard()
+    async with door(heard) as (ari, _):
+        await ari.send("ChannelHologramStarted", channel={"id": CHANNEL})
+        await ari.sockets[-1].send_str("{not json")
+        await ari.sockets[-1].send_str("[]")
+        await ari.send("StasisStart")
+        await ari.enters("caller", "contract_evidence")
+        await ari.plays(AT, AT + 3.0)
+        assert (await over(heard)).heard
+        assert ari.connections == 1
+
+
+async def test_what_has_gone_is_told_from_what_went_wrong() -> None:
+    async with door(Heard()) as (ari, announcer):
+        ari.answers["GET /channels/gone"] = lambda: (404, {"message": "Channel not found"})
+        ari.answers["GET /channels/left"] = lambda: (409, {"message": "not in Stasis"})
+        for channel in ("gone", "left"):
+            with pytest.raises(ChannelNotOurs):
+                await announcer.connection.request("GET", f"/channels/{channel}")
