@@ -172,6 +172,8 @@ class Sealer:
         notes = [CUT_AT_WATERMARK]
         captured = Captured(0, 0, None)
         try:
+            if not await self._spool.wait_complete(segment.segment, COMPLETE_SECONDS):
+                notes.append(STILL_WRITTEN)
             captured = await asyncio.to_thread(self._spool.captured, segment.segment)
         except StorageFailed:
             notes.append(SPOOL_FAILED)

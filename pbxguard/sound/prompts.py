@@ -76,6 +76,15 @@ class PromptState:
 
 
 @dataclass(frozen=True, slots=True)
+class Played:
+    """A prompt as it once was: for whoever asks what was said to him."""
+
+    prompt: str
+    text: str
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Sound:
     file: str
     sha256: str
@@ -151,6 +160,11 @@ class Prompts:
             entry = self._build_one(key, before, recordings, speaker, again)
             if entry != before:
                 registry["prompts"][str(key)] = _entry_data(entry)
+                registry["spoken"][entry.digest] = {
+                    "prompt": str(key),
+                    "text": " ".join(text for text in self._texts(key) if text),
+                    "files": [sound.file for sound in entry.sounds],
+                }
                 self._save(registry)
                 new.append(key)
         return new
@@ -210,13 +224,24 @@ class Prompts:
         registry = self._load()
         return [self._state(key, registry) for key in keys]
 
-    def played(self, digest: str) -> tuple[Path, ...]:
-        """The sound files of the prompt that a manifest cites by `digest`, if it is the one built now."""
-        for data in self._load()["prompts"].values():
-            entry = _entry(data)
-            if entry is not None and entry.digest == digest:
-                return tuple(self.folder / sound.file for sound in entry.sounds)
-        raise NotFound("no prompt has that digest now")
+    def played(self, digest: str) -> Played:
+        """The words and sounds that a manifest cites by `digest`, also when others are built now; raises NotFound."""
+        data = self._load()["spoken"].get(digest)
+        try:
+            if data is not None:
+                files = tuple(self.folder / _plain_name(file) for file in data["files"])
+                return Played(str(data["prompt"]), str(data["text"]), files)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StorageFailed("the prompts' registry is broken") from error
+        raise NotFound("no prompt ever had that digest")
+
+    def text_behind(self, key: str, digest: str) -> str:
+        """The words that `digest` stands for, or empty when they are not known as those of prompt `key`."""
+        try:
+            played = self.played(digest)
+        except (NotFound, StorageFailed):
+            return ""
+        return played.text if played.prompt == key else ""
 
     # -- building ----------------------------------------------------------------------------------------------------
 
@@ -331,12 +356,12 @@ class Prompts:
         try:
             raw = json.loads((self.folder / REGISTRY).read_bytes())
         except FileNotFoundError:
-            return {"schema": _SCHEMA, "prompts": {}, "approvals": {}}
+            return {"schema": _SCHEMA, "prompts": {}, "approvals": {}, "spoken": {}}
         except (OSError, ValueError) as error:
             raise StorageFailed("the prompts' registry cannot be read") from error
         if not isinstance(raw, dict) or raw.get("schema") != _SCHEMA:
             raise StorageFailed("the prompts' registry is of another version")
-        for part in ("prompts", "approvals"):
+        for part in ("prompts", "approvals", "spoken"):
             if not isinstance(raw.get(part), dict):
                 raise StorageFailed("the prompts' registry is broken")
         return raw
@@ -377,10 +402,13 @@ def _entry(data: Mapping[str, Any] | None) -> _Entry | None:
 
 
 def _sound(data: Mapping[str, Any]) -> _Sound:
-    file = str(data["file"])
+    return _Sound(_plain_name(str(data["file"])), str(data["sha256"]), int(data["ms"]), bool(data["studio"]))
+
+
+def _plain_name(file: str) -> str:
     if "/" in file or file.startswith("."):
         raise ValueError("not a file of the prompts folder")
-    return _Sound(file, str(data["sha256"]), int(data["ms"]), bool(data["studio"]))
+    return file
 
 
 def _entry_data(entry: _Entry) -> dict[str, Any]:

@@ -121,6 +121,21 @@ def test_other_words_are_a_new_file_and_the_old_one_stays_to_be_heard(tmp_path: 
     assert len(list(renamed.folder.glob("*notice-*"))) == 2
 
 
+def test_the_words_that_a_manifest_cites_are_found_when_others_are_spoken_now(tmp_path: Path) -> None:
+    made = prompts(tmp_path)
+    made.build([OPT_OUT], speaker=Voice())
+    made.approve(str(OPT_OUT), PERSON, AT)
+    cited = made.approved([OPT_OUT])[OPT_OUT]
+    renamed = prompts(tmp_path, wording=Wording("Acme Energie"))
+    renamed.build([OPT_OUT], speaker=Voice())
+    assert renamed.text_behind(str(OPT_OUT), cited.digest) == cited.text
+    assert all(path.is_file() for path in renamed.played(cited.digest).files)
+    assert renamed.text_behind(str(NOTICE), cited.digest) == ""
+    assert renamed.text_behind(str(OPT_OUT), "0" * 64) == ""
+    with pytest.raises(NotFound):
+        renamed.played("0" * 64)
+
+
 def test_a_notice_over_six_seconds_is_marked(tmp_path: Path) -> None:
     made = prompts(tmp_path, wording=Wording("A" * 300))
     made.build([NOTICE], speaker=Voice())
@@ -209,7 +224,7 @@ def test_unapproved_is_not_played_and_approved_is(tmp_path: Path) -> None:
     for sound in (disclosure.notice_sound, disclosure.key_sound, made.silence_sound):
         assert (made.folder / f"{PurePosixPath(sound).name}.wav").is_file()
     assert len(disclosure.digest) == 64
-    assert len(made.played(disclosure.digest)) == 2
+    assert len(made.played(disclosure.digest).files) == 2
 
 
 def test_a_changed_byte_of_sound_takes_the_approval_away(tmp_path: Path) -> None:
