@@ -48,6 +48,8 @@ from pbxguard.sound.prompts import Prompts
 WORK = ".work"
 """Folder in the archive's root for files on their way, and for the watermark."""
 METRICS_SECONDS = 1.0
+CALLER_ALIVE, CALLEE_ALIVE = "PBXGUARD_ALIVE_ARI", "PBXGUARD_ALIVE_AGI"
+"""Global variables that the shipped dialplan reads: a door whose heartbeat is old is bypassed."""
 
 _log = get_logger()
 
@@ -177,8 +179,8 @@ class _Service:
             self._ami.pbx,
             self._clock,
             {
-                "PBXGUARD_ALIVE_ARI": self._announcer.connection.round_trip,
-                "PBXGUARD_ALIVE_AGI": self._agi.answers,
+                CALLER_ALIVE: self._announcer.connection.round_trip,
+                CALLEE_ALIVE: self._agi.answers,
             },
         )
         self._retention = Retention(
@@ -194,6 +196,8 @@ class _Service:
             connections={
                 "ami": lambda: self._ami.connected,
                 "ari": lambda: self._announcer.connection.connected,
+                "caller's door": partial(self._heartbeats.alive, CALLER_ALIVE),
+                "callee's door": partial(self._heartbeats.alive, CALLEE_ALIVE),
             },
             asterisk_version=lambda: self._ami.asterisk_version,
             lag=lambda: self._ami.lag,

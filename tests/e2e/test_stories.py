@@ -36,11 +36,10 @@ async def told(site: Installation) -> AsyncIterator[dict[str, Story]]:
         yield {play.__name__: story for play, story in zip(stories.STORIES, played, strict=True)}
 
 
-def prompt(site: Installation, *words: str) -> Path:
-    """The one prompt file whose name has all these words."""
-    found = [p for p in (site.home / "prompts").rglob("*.wav") if all(word in p.name for word in words)]
-    assert len(found) == 1, found
-    return found[0]
+def prompt(site: Installation, disclosure: str, part: str = "notice") -> Path:
+    """The sound file of a disclosure's notice or key sentence."""
+    (found,) = (site.home / "prompts").rglob(f"{disclosure}-{part}-*.wav")
+    return found
 
 
 def manifest(file: Path) -> dict[str, Any]:
@@ -92,7 +91,7 @@ async def test_a_caller_who_presses_9_is_not_recorded_and_is_connected(
 ) -> None:
     story = told["objection"]
     heard, _ = await measure.pair(story.calls["customer"])
-    notice = checker.read(prompt(site, "quality_training.nl.opt_out.inbound.wav"))[0]
+    notice = checker.read(prompt(site, "quality_training.nl.opt_out.inbound"))[0]
     found = checker.locate(measure.track(heard), notice)
     assert found is not None
     assert not found.complete

@@ -293,8 +293,13 @@ def chirp_stretches(track: Track, chirp: Chirp) -> list[Stretch]:
 
 
 def locate(track: Track, sound: Track, *, after_s: float = 0.0) -> Found | None:
-    """Where a known sound (a prompt) is best heard in a track, and how much of it; None when it is not there."""
+    """Where a known sound (a prompt) is best heard in a track, and how much of it; None when it is not there.
+
+    Silence at the sound's end cannot be heard and does not count: what is silent there may be anything.
+    """
     part = track.part(after_s)
+    audible = np.flatnonzero(np.abs(sound.samples) > PRESENT)
+    sound = Track(sound.samples[: audible[-1] + 1 if len(audible) else 0], sound.rate)
     head = sound.samples[: round(max(BLOCK_S * 5, 0.5) * sound.rate)]
     if len(part.samples) < len(head) or not np.any(head):
         return None

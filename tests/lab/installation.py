@@ -25,16 +25,22 @@ from tests.lab.asterisk import REPO, Asterisk, LabError, Line, Ports, default_li
 POLL_S = 0.05
 READY_DEADLINE_S = 40.0
 SEAL_DEADLINE_S = 30.0
+LOAD_AGENT = "190"
+"""The line on which SIPp answers."""
 STOP_DEADLINE_S = 15.0
 
 DIALPLAN = """\
 #include {repo}/dialplan/pbxguard.conf
 
+[globals]
+PBXGUARD_AGI=127.0.0.1:{agi}
+LOAD_AGENT={load_agent}
+
 [internal]
 exten => _1XX,1,Dial(PJSIP/${{EXTEN}},60,tT)
-exten => _[0+]X.,1,Gosub(pbxguard-outbound,s,1(contract_evidence,number=${{EXTEN}}))
+exten => _[0+]X.,1,Gosub(pbxguard-outbound,s,1(contract_evidence,${{EXTEN}}))
  same => n,Dial(PJSIP/${{EXTEN}}@trunk-b,60,tTU(pbxguard-callee^${{PBXGUARD_PROMPT}}))
-exten => _11X,1,Gosub(pbxguard-outbound,s,1(contract_evidence,number=${{EXTEN}}))
+exten => _11X,1,Gosub(pbxguard-outbound,s,1(contract_evidence,${{EXTEN}}))
  same => n,Dial(PJSIP/${{EXTEN}}@trunk-c,60,tTU(pbxguard-callee^${{PBXGUARD_PROMPT}}))
 ; what a phone transfers to (REFER) is dialled without any disclosure: a third party is nobody's customer here
 exten => _9X.,1,Dial(PJSIP/${{EXTEN:1}}@trunk-c,60,tT)
@@ -104,8 +110,9 @@ class Installation:
         queues: str = "",
         extra_lines: Sequence[Line] = (),
     ) -> None:
+        ports = ports or Ports.free()
         self.asterisk = Asterisk(
-            dialplan=DIALPLAN.format(repo=REPO, more=dialplan),
+            dialplan=DIALPLAN.format(repo=REPO, more=dialplan, agi=ports.agi, load_agent=LOAD_AGENT),
             rate=rate,
             ports=ports,
             keep=keep,

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 from tests.lab.installation import Installation
 from tests.lab.phone import Answer, Phone, PhoneCall, Phones
-from tests.lab.signals import Chirp, Tone
+from tests.lab.signals import VOICES, Chirp, Tone
 
 CUSTOMER = Chirp()
-AGENT_HZ, SECOND_AGENT_HZ, THIRD_HZ = 1900.0, 2300.0, 2700.0
+AGENT_HZ, SECOND_AGENT_HZ, THIRD_HZ = VOICES[:3]
 TALK_S = 4.0
 
 
