@@ -50,7 +50,7 @@ class Talker:
         return self.objected_to_all or purpose in self.objected
 
     def told(self, purpose: PurposeName, needed: Mode) -> DisclosureHeard | None:
-        """The disclosure of this purpose that it heard, in a mode as strict as `needed` or stricter; the last of several."""
+        """What it heard of this purpose in a mode as strict as `needed` or stricter; the last of several."""
         for heard in reversed(self.heard):
             if purpose in heard.disclosure.purposes and heard.disclosure.mode.stricter(needed) is heard.disclosure.mode:
                 return heard
@@ -145,7 +145,7 @@ def converse(
 
 def direction_of(channel: Channel, board: Switchboard) -> Direction:
     """Outbound when somebody here dialled it, inbound when it came in by itself."""
-    return Direction.OUTBOUND if channel.dialled_by is not None or channel.dialled_number else Direction.INBOUND
+    return Direction.OUTBOUND if channel.dialled else Direction.INBOUND
 
 
 def external_number(channel: Channel, direction: Direction, policy: Policy) -> Number:

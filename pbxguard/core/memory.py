@@ -34,6 +34,8 @@ class Notes:
     reference: str = ""
     private: bool = False
     heard: list[DisclosureHeard] = field(default_factory=list)
+    doubted: list[DisclosureHeard] = field(default_factory=list)
+    """Heard before another person may have come to this channel: said again, it counts no more."""
     not_heard: set[Reason] = field(default_factory=set)
     objected: set[PurposeName] = field(default_factory=set)
     objected_to_all: bool = False
@@ -71,9 +73,9 @@ class Memory:
                 notes.reference = fact.reference or notes.reference
                 notes.private = notes.private or fact.private
             case DisclosureHeard():
-                if fact not in notes.heard:
+                if fact not in notes.heard and fact not in notes.doubted:
                     notes.heard.append(fact)
-                notes.not_heard.clear()
+                    notes.not_heard.clear()
             case DisclosureNotHeard():
                 if not notes.heard:
                     notes.not_heard.add(_reason(fact.reason))
@@ -88,6 +90,7 @@ class Memory:
     def doubt(self, channel: Uniqueid) -> None:
         """Another person may be there now: drop what was heard and agreed; an objection stands."""
         if notes := self._notes.get(channel):
+            notes.doubted.extend(notes.heard)
             notes.heard.clear()
             notes.consented.clear()
 

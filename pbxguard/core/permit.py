@@ -18,7 +18,7 @@ from .jurisdictions import mode_for
 from .parties import PartyKind
 from .policy import GuardMode, Policy
 from .purposes import Direction, DisclosureKey, Mode, OnObjection
-from .reasons import Reason, ordered
+from .reasons import WORDS, Reason, ordered
 
 _SEAL = object()
 
@@ -125,7 +125,7 @@ CONVERSATION: Mapping[Reason, Callable[[Case], bool]] = {
 PURPOSE: Mapping[Reason, Callable[[Case, PurposeName], bool]] = {
     # 3
     _R.OBJECTED: lambda c, p: (
-        any(t.objects_to(p) for t in c.conversation.external)
+        any(t.objects_to(p) for t in c.conversation.talkers)
         and (p not in c.policy.purposes or c.policy.purposes[p].on_objection is not OnObjection.IGNORE)
     ),
     # 4
@@ -170,7 +170,7 @@ def decide(conversation: Conversation, sight: Sight, policy: Policy) -> Permit |
 
 def would_record(refusal: Refusal) -> bool:
     """In mode `observe`, each due disclosure taken as heard: would this have been a permit in mode `guard`?"""
-    taken = {Reason.OBSERVE_MODE, Reason.NOT_TOLD, Reason.CONSENT_MISSING}
+    taken = {Reason.OBSERVE_MODE} | {reason for reason, words in WORDS.items() if words.condition == 2}
     return Reason.OBSERVE_MODE in refusal.reasons and set(refusal.reasons) <= taken
 
 

@@ -201,7 +201,8 @@ class Supervisor:
 
     def handle(self, fact: Fact, now: float) -> list[Command]:
         """Take one fact at `now` (monotonic s); gives what is to be done, in order."""
-        commands = self._settle(self._expire(now), now)
+        due = self._expire(now)
+        commands: list[Command] = []
         touched: set[Uniqueid] = set()
         since = ALWAYS
         match fact:
@@ -261,7 +262,11 @@ class Supervisor:
             case ChannelHungUp(channel=channel):
                 commands += self._caller_gone(channel)
                 touched = self.board.apply(fact)
-                commands += self._settle(touched, now)
+                for key in [key for key in self._changing if channel in key]:
+                    change = self._changing.pop(key)  # half a Local pair is gone: its change is over
+                    touched |= change.channels
+                    since = min(since, change.proven)
+                commands += self._settle(touched, now, since)
                 commands += self._end_call(channel)
                 self._forget(channel)
                 touched = set()
@@ -272,7 +277,7 @@ class Supervisor:
         if self._sight_level() != self._level:
             self._level = self._sight_level()
             touched = self._everybody()
-        return commands + self._settle(touched, now, since)
+        return commands + self._settle(touched | due, now, since)
 
     def tick(self, now: float) -> list[Command]:
         """Time has passed: what was waited for may be over. Call it at least as often as a beat is sent."""
@@ -334,7 +339,7 @@ class Supervisor:
                 for leg in legs:
                     segment = self.running[leg]
                     same = leg == decision.leg and segment.recording == recording
-                    if not (same and segment.permit.purposes == decision.purposes):
+                    if not (same and _covers(segment.permit, decision)):
                         commands += self._stop(leg, (Reason.PERMIT_CHANGED,), proven)
                 if decision.leg not in self.running:
                     # What runs may go on while a beat is somewhat late; nothing starts then.
@@ -444,7 +449,7 @@ class Supervisor:
             call.direction = direction_of(channel, self.board)
             notes = self.memory.of(uniqueid)
             call.told = bool(notes.heard)
-            call.asked = asked_of(channel, self.board, self.memory) or call.asked
+            call.asked = self._asked(channel) or call.asked
             call.queue = channel.queue or call.queue
             call.language = notes.language or conversation.language
             self._own_side(call, channel, conversation)
@@ -462,6 +467,15 @@ class Supervisor:
                 call.reported = outcome
                 commands.append(ReportCall(outcome, ended=False, legs=legs if component.bridged else ()))
         return commands
+
+    def _asked(self, channel: Channel) -> tuple[PurposeName, ...]:
+        """What was asked for it; noted as its own, since whoever dialled it may leave, or be optimised away."""
+        asked = asked_of(channel, self.board, self.memory)
+        dialler = self.board.root_dialler(channel)
+        if asked and dialler is not None and not self.memory.of(channel.uniqueid).asked:
+            by = self.memory.of(dialler.uniqueid)
+            self.memory.note(DisclosureRequested(channel.uniqueid, asked, by.language, reference=by.reference))
+        return asked
 
     def _own_side(self, call: Call, channel: Channel, conversation: Conversation) -> None:
         """Whom of us it is with: the number dialled when it came in, the extension when we called."""
@@ -615,5 +629,8 @@ class Supervisor:
         self._blocked.pop(channel, None)
         self._known_numbers.pop(channel, None)
         self._telling.discard(channel)
-        for key in [k for k in self._changing if channel in k]:
-            del self._changing[key]
+
+
+def _covers(running: Permit, now: Permit) -> bool:
+    """What runs under `running` may go on under `now`: for the same purposes, and with nobody that it does not name."""
+    return running.purposes == now.purposes and {t.channel for t in now.told} <= {t.channel for t in running.told}

@@ -7,6 +7,7 @@ known changes as much as can be believed.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -36,6 +37,8 @@ from .parties import PartyKind, classify, endpoint_of, local_half
 from .policy import PartyPatterns
 
 _HOLDING = ("parking", "holding_bridge")
+_MOST_GONE = 10_000
+"""How many channels that hung up are remembered, so that what arrives late about them raises no ghost."""
 
 
 @dataclass(slots=True)
@@ -52,6 +55,8 @@ class Channel:
     number: str = ""
     context: str = ""
     exten: str = ""
+    dialled: bool = False
+    """Somebody here dialled it, an originate included."""
     dialled_by: Uniqueid | None = None
     dialled_number: str = ""
     queue: str = ""
@@ -103,6 +108,11 @@ class Switchboard:
         self.bridges: dict[BridgeId, Bridge] = {}
         self.spies: dict[Uniqueid, set[Uniqueid]] = {}
         """Spied channel -> the spies on it."""
+        self._spying: dict[Uniqueid, set[Uniqueid]] = {}
+        """The same the other way round."""
+        self._unseen: dict[Uniqueid, BridgeId] = {}
+        """Members of bridges of which no channel is known (yet)."""
+        self._gone: OrderedDict[Uniqueid, None] = OrderedDict()
         self._pairs: dict[str, dict[int, Uniqueid]] = {}
         self._devices: dict[Endpoint, dict[Uniqueid, None]] = {}
         self._count = 0
@@ -175,7 +185,7 @@ class Switchboard:
             case ChannelCreated():
                 return self._create(fact)
             case ChannelStateChanged():
-                return self._on(fact.channel, lambda c: setattr(c, "state", fact.state))
+                return self._on(fact.channel, lambda c: self._advance(c, fact.state))
             case ChannelRenamed():
                 return self._rename(fact)
             case ChannelNumberChanged():
@@ -204,10 +214,9 @@ class Switchboard:
             case Unheld():
                 return self._on(fact.channel, self._unhold)
             case SpyStarted():
-                self.spies.setdefault(fact.spied, set()).add(fact.spy)
-                return self._near({fact.spied})
+                return self._spy(fact)
             case SpyStopped():
-                self.spies.get(fact.spied, set()).discard(fact.spy)
+                self._unspy(fact.spy, fact.spied)
                 return self._near({fact.spied})
             case SnapshotTaken():
                 return self._replace(fact)
@@ -215,8 +224,10 @@ class Switchboard:
                 return set()
 
     def _create(self, fact: ChannelCreated) -> set[Uniqueid]:
+        if fact.channel in self._gone:
+            return set()  # a late double: a channel that hung up never comes back
         if fact.channel in self.channels:
-            return self._on(fact.channel, lambda c: setattr(c, "state", fact.state))
+            return self._on(fact.channel, lambda c: self._advance(c, fact.state))
         channel = Channel(
             fact.channel,
             fact.name,
@@ -228,9 +239,12 @@ class Switchboard:
             fact.caller_number,
             fact.context,
             fact.exten,
+            fact.dialled,
         )
         self.channels[fact.channel] = channel
         self._index(channel)
+        if (bridge := self._unseen.pop(fact.channel, None)) is not None:  # it was in a bridge before we heard of it
+            channel.bridge, channel.joined = bridge, self._count
         return self._near({fact.channel})
 
     def _index(self, channel: Channel) -> None:
@@ -254,7 +268,7 @@ class Switchboard:
         channel = self.channels.get(fact.channel)
         if channel is None:
             return set()
-        before = self._near({fact.channel})
+        before = self._near({fact.channel}) | self._neighbours(channel)
         self._unindex(channel)
         channel.name = fact.name
         channel.kind = classify(fact.name, self.patterns)
@@ -263,38 +277,65 @@ class Switchboard:
         return before | self._near({fact.channel})
 
     def _hang_up(self, uniqueid: Uniqueid) -> set[Uniqueid]:
-        before = self._near({uniqueid})
+        self._gone[uniqueid] = None
+        if len(self._gone) > _MOST_GONE:
+            self._gone.popitem(last=False)
+        touched = self._near({uniqueid})
         channel = self.channels.pop(uniqueid, None)
-        if channel is None:
-            return set()
-        if channel.bridge is not None and (bridge := self.bridges.get(channel.bridge)):
+        if channel is not None:
+            touched |= self._neighbours(channel)
+            self._unindex(channel)
+        id = channel.bridge if channel is not None else self._unseen.pop(uniqueid, None)
+        if id is not None and (bridge := self.bridges.get(id)):
             bridge.members.pop(uniqueid, None)
-        self._unindex(channel)
-        self.spies.pop(uniqueid, None)
-        for spies in self.spies.values():
-            spies.discard(uniqueid)
-        return before | {uniqueid}
+            touched |= set(bridge.members)
+        for spy in tuple(self.spies.get(uniqueid, ())):
+            self._unspy(spy, uniqueid)
+        for spied in tuple(self._spying.get(uniqueid, ())):
+            self._unspy(uniqueid, spied)
+            touched |= self._near({spied})
+        return touched
+
+    def _spy(self, fact: SpyStarted) -> set[Uniqueid]:
+        if fact.spy in self._gone or fact.spied in self._gone:
+            return set()
+        self.spies.setdefault(fact.spied, set()).add(fact.spy)
+        self._spying.setdefault(fact.spy, set()).add(fact.spied)
+        return self._near({fact.spied})
+
+    def _unspy(self, spy: Uniqueid, spied: Uniqueid) -> None:
+        for table, key, value in ((self.spies, spied, spy), (self._spying, spy, spied)):
+            if (others := table.get(key)) is not None:
+                others.discard(value)
+                if not others:
+                    del table[key]
 
     def _dial(self, fact: DialBegun) -> set[Uniqueid]:
         callee = self.channels.get(fact.callee)
         if callee is None:
             return set()
-        callee.dialled_by = fact.caller or None
-        callee.dialled_number = fact.dialled_number
+        callee.dialled = True
+        callee.dialled_by = fact.caller or callee.dialled_by
+        callee.dialled_number = fact.dialled_number or callee.dialled_number
         return {fact.callee}
 
     def _enter(self, fact: BridgeEntered) -> set[Uniqueid]:
+        if fact.channel in self._gone:
+            return set()
         touched: set[Uniqueid] = set()
         channel = self.channels.get(fact.channel)
-        if channel is not None and channel.bridge is not None and channel.bridge != fact.bridge:
-            touched |= self._leave(channel.bridge, fact.channel)
+        former = channel.bridge if channel is not None else self._unseen.get(fact.channel)
+        if former is not None and former != fact.bridge:
+            touched |= self._leave(former, fact.channel)
         bridge = self.bridges.setdefault(fact.bridge, Bridge(fact.bridge, fact.type, fact.technology))
         bridge.type, bridge.technology = fact.type, fact.technology
         touched |= set(bridge.members)
         if fact.swap is not None and fact.swap in bridge.members:
             touched |= self._leave(fact.bridge, fact.swap)
         bridge.members.setdefault(fact.channel, None)
-        if channel is not None and channel.bridge != fact.bridge:
+        if channel is None:
+            self._unseen[fact.channel] = fact.bridge
+        elif channel.bridge != fact.bridge:
             channel.bridge = fact.bridge
             channel.joined = self._count
             channel.hold_known = True
@@ -305,6 +346,8 @@ class Switchboard:
         if bridge := self.bridges.get(id):
             touched |= set(bridge.members)
             bridge.members.pop(uniqueid, None)
+        if self._unseen.get(uniqueid) == id:
+            del self._unseen[uniqueid]
         channel = self.channels.get(uniqueid)
         if channel is not None and channel.bridge == id:
             channel.bridge = None
@@ -313,6 +356,7 @@ class Switchboard:
     def _empty(self, bridge: Bridge) -> set[Uniqueid]:
         touched = self._near(bridge.members)
         for member in bridge.members:
+            self._unseen.pop(member, None)
             channel = self.channels.get(member)
             if channel is not None and channel.bridge == bridge.id:
                 channel.bridge = None
@@ -336,16 +380,20 @@ class Switchboard:
         """A new picture; of channels known before, what no snapshot shows (who dialled, hold) is kept."""
         before = self.channels
         touched = set(before)
-        self.channels, self.bridges, self.spies = {}, {}, {}
+        self.channels, self.bridges, self.spies, self._spying, self._unseen = {}, {}, {}, {}, {}
         self._pairs, self._devices = {}, {}
-        for created in fact.channels:
+        for created in sorted(fact.channels, key=lambda c: _age(c.channel)):
+            self._gone.pop(created.channel, None)
             self._create(created)
             now, then = self.channels[created.channel], before.get(created.channel)
+            self._count += 1  # channels not known before are put in the order of their birth
             if then is None:
                 now.hold_known = False
                 continue
             now.born, now.joined = then.born, then.joined
-            now.dialled_by, now.dialled_number, now.queue = then.dialled_by, then.dialled_number, then.queue
+            now.dialled = now.dialled or then.dialled
+            now.dialled_by, now.dialled_number = then.dialled_by, then.dialled_number
+            now.queue = then.queue
             now.context, now.exten = then.context or now.context, then.exten or now.exten
             now.number = now.number or then.number
             now.held, now.held_in, now.hold_known = then.held, then.held_in, then.hold_known
@@ -356,9 +404,17 @@ class Switchboard:
                 if (channel := self.channels.get(member)) is not None:
                     channel.bridge = bridge.bridge
                     channel.joined = channel.joined or self._count
+                else:
+                    self._unseen[member] = bridge.bridge
         for spy in fact.spied:
-            self.spies.setdefault(spy.spied, set()).add(spy.spy)
+            self._spy(spy)
         return touched | set(self.channels)
+
+    def reclassify(self, patterns: PartyPatterns) -> None:
+        """The patterns changed: who is behind each channel is told anew."""
+        self.patterns = patterns
+        for channel in self.channels.values():
+            channel.kind = classify(channel.name, patterns)
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
@@ -366,6 +422,18 @@ class Switchboard:
         """The bridge in which it can hear others, if any."""
         bridge = self.bridges.get(channel.bridge) if channel.bridge is not None else None
         return None if bridge is None or bridge.holding else bridge
+
+    @staticmethod
+    def _advance(channel: Channel, state: ChannelState) -> None:
+        """A channel that was answered stays so: what says otherwise is late."""
+        if channel.state is not ChannelState.UP:
+            channel.state = state
+
+    def _neighbours(self, channel: Channel) -> set[Uniqueid]:
+        """Whose conversation changes when this channel is no longer what, or where, it was."""
+        bridge = self.bridges.get(channel.bridge) if channel.bridge is not None else None
+        other = self.other_half(channel)
+        return set(bridge.members if bridge else ()) | ({other.uniqueid} if other else set())
 
     def _on(self, uniqueid: Uniqueid, change: Callable[[Channel], None]) -> set[Uniqueid]:
         channel = self.channels.get(uniqueid)
@@ -382,3 +450,11 @@ class Switchboard:
             if (channel := self.channels.get(uniqueid)) is not None and channel.kind is PartyKind.OWN:
                 touched.update(self._devices.get(channel.endpoint, ()))
         return touched
+
+
+def _age(uniqueid: Uniqueid) -> tuple[float, str]:
+    """Sorts channels by birth: a uniqueid is ``[system-]epoch.number``, counted up by Asterisk."""
+    epoch, _, number = uniqueid.rpartition("-")[2].partition(".")
+    if not (epoch.isascii() and epoch.isdigit() and number.isascii() and number.isdigit()):
+        return float("inf"), uniqueid
+    return int(number), uniqueid

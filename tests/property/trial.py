@@ -1,0 +1,276 @@
+"""One supervisor on trial before the oracle: every fact goes to both, and every command is judged at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pbxguard.core.commands import Command, ReportCall, SealRecording, StartRecording, StopRecording
+from pbxguard.core.conversation import converse
+from pbxguard.core.facts import (
+    AuditHealthy,
+    BeatReturned,
+    ChannelHungUp,
+    Consented,
+    DisclosureHeard,
+    DisclosureNotHeard,
+    DisclosureRequested,
+    Fact,
+    MarkedPrivate,
+    Objected,
+    SegmentClosed,
+    SegmentStartFailed,
+    SpoolHasRoom,
+)
+from pbxguard.core.ids import RecordingId, SegmentId, Uniqueid, recording_id
+from pbxguard.core.permit import Permit, Refusal, Sight, decide
+from pbxguard.core.policy import GuardMode
+from pbxguard.core.reasons import Reason, ordered
+from pbxguard.core.supervisor import Supervisor
+
+from .oracle import Oracle, Verdict, kind_of
+from .world import World, make_policy
+
+_NOTES = (DisclosureRequested, DisclosureHeard, DisclosureNotHeard, Objected, Consented, MarkedPrivate)
+
+
+class Trial:
+    """Holds the clock, the wanted recorders as told by the commands, and the memory that a restart reads."""
+
+    def __init__(self, *, observe: bool = False, listen_only: bool = False) -> None:
+        mode = GuardMode.OBSERVE if observe else GuardMode.GUARD
+        self.policy = make_policy(mode, listen_only_spies=listen_only)
+        self.world = World()
+        self.oracle = Oracle(observe=observe, listen_only=listen_only)
+        self.now = 100.0
+        self.history: list[Fact] = []
+        self.log: list[Fact] = []
+        """What the audit log would hold."""
+        self.wanted: dict[SegmentId, StartRecording] = {}
+        self.stopped: dict[SegmentId, StopRecording] = {}
+        """Stopped, not closed."""
+        self.segments: dict[SegmentId, RecordingId] = {}
+        self.sealed: set[RecordingId] = set()
+        self.ended: set[RecordingId] = set()
+        self.excused: set[RecordingId] = set()
+        """Calls that ended while pbxguard was away: their leftovers are not the supervisor's."""
+        self.reported: dict[str, ReportCall] = {}
+        self.spoke: set[str] = set()
+        self.blessed: set[SegmentId] = set()
+        """Wanted and rightly so when a change began: they stand while it lasts."""
+        self.supervisor = Supervisor(self.policy, "node")
+        self.wake()
+
+    # -- feeding -----------------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        for fact in (AuditHealthy(True), SpoolHasRoom(True), self.world.snapshot()):
+            self.feed(fact)
+        self.beat()
+
+    def beat(self) -> None:
+        self.feed(BeatReturned(self.now - 0.002))
+
+    def feed(self, *facts: Fact) -> None:
+        for fact in facts:
+            self.history.append(fact)
+            if isinstance(fact, _NOTES):
+                self.log.append(fact)
+            if isinstance(fact, SegmentClosed | SegmentStartFailed):
+                self._closed(fact.segment)
+            if isinstance(fact, ChannelHungUp):
+                self.ended.add(recording_id("node", self.world.boot, fact.channel))
+            self.oracle.learn(fact, self.now)
+            self.judge(self.supervisor.handle(fact, self.now))
+
+    def play(self, facts: Iterable[Fact]) -> None:
+        self.feed(*facts)
+
+    def wait(self, seconds: float, *, beats: bool = True) -> None:
+        """Time passes; with beats it is seen to pass."""
+        steps = max(1, min(20, round(seconds / 0.2))) if beats else 1
+        for _ in range(steps):
+            self.now += seconds / steps
+            self.oracle.now = self.now
+            if beats:
+                self.beat()
+            self.judge(self.supervisor.tick(self.now))
+
+    def fail_start(self, segment: SegmentId) -> None:
+        self.oracle.failed[str(self.wanted[segment].leg)] = self.now + 2
+        self.feed(SegmentStartFailed(segment, "refused"))
+
+    def close(self, segment: SegmentId) -> None:
+        """Its recorder is gone: after our stop, or by itself."""
+        if segment in self.wanted:
+            leg = str(self.wanted[segment].leg)
+            if leg in self.oracle.lines:
+                self.oracle.failed[leg] = self.now + 2
+        self.feed(SegmentClosed(segment))
+
+    def close_all(self) -> None:
+        for segment in list(self.stopped):
+            self.close(segment)
+
+    def restart(self, away: Iterable[Fact] = (), *, seconds: float = 1.0) -> None:
+        """pbxguard dies; `away` happens unseen; it comes back, reads its log, and takes a snapshot."""
+        self.now += seconds
+        live = {str(c) for c in self.world.lines}
+        for recording in self.segments.values():
+            lines = self.world.lines.items()
+            calls = {recording_id("node", self.world.boot, c) for c, line in lines if kind_of(line.name) == "external"}
+            if recording not in calls:
+                self.excused.add(recording)
+        self.wanted, self.stopped, self.reported, self.spoke = {}, {}, {}, set()
+        self.blessed = set()
+        numbering: dict[RecordingId, int] = {}
+        for segment, recording in self.segments.items():
+            numbering[recording] = max(numbering.get(recording, 0), int(segment[-3:]))
+        self.supervisor = Supervisor(self.policy, "node", numbering)
+        said = self.oracle.said
+        self.oracle.restarted()
+        self.oracle.now = self.now
+        replay = [
+            f
+            for f in self.log
+            if isinstance(f, _NOTES)
+            and str(f.channel) in live
+            and not (isinstance(f, DisclosureHeard) and f in said[str(f.channel)].doubted)
+            if str(f.channel) in said
+        ]
+        self.log = []
+        self.feed(*replay)
+        for channel in live:
+            if channel in said and said[channel].private:  # spread from another leg: logged by whoever acts on it
+                fact = MarkedPrivate(next(c for c in self.world.lines if c == channel))
+                self.feed(fact)
+        self.wake()
+
+    # -- judging -----------------------------------------------------------------------------------------------------
+
+    def judge(self, commands: Iterable[Command]) -> None:
+        started: list[StartRecording] = []
+        any_start = False
+        for command in commands:
+            match command:
+                case StartRecording():
+                    any_start = True
+                    assert command.segment not in self.segments, "a segment's id comes once"
+                    self.segments[command.segment] = command.recording
+                    self.wanted[command.segment] = command
+                    started.append(command)
+                    assert command.recording not in self.sealed, "nothing starts in what is sealed"
+                case StopRecording():
+                    assert not any_start, "what closes comes before what opens"
+                    start = self.wanted.pop(command.segment, None)
+                    assert start is not None, "only what runs is stopped, and once"
+                    assert start.leg == command.leg
+                    assert command.proven <= self.oracle.beat, "nothing is proven beyond the last beat"
+                    assert command.reasons
+                    self.stopped[command.segment] = command
+                case SealRecording():
+                    self._seal(command)
+                case ReportCall():
+                    self.reported[command.outcome.call] = command
+                case _:
+                    pass
+        self._judge_recorders(started)
+
+    def _judge_recorders(self, started: list[StartRecording]) -> None:
+        legs = frozenset(str(s.leg) for s in self.wanted.values())
+        assert len(legs) == len(self.wanted), "one recorder a leg"
+        by_leg = {str(s.leg): s for s in self.wanted.values()}
+        placed: set[str] = set()
+        for verdict in self.oracle.verdicts(legs):
+            here = sorted(legs & verdict.channels)
+            placed |= set(here)
+            assert len(here) <= 1 or verdict.frozen, "one recorder a conversation"
+            for leg in here:
+                start = by_leg[leg]
+                if verdict.frozen:
+                    assert start not in started, "nothing starts while a change is half done"
+                    continue
+                self._judge_one(start, start in started, verdict)
+            if not verdict.frozen:
+                self._judge_absence(verdict, bool(here))
+        for leg in legs - placed:
+            assert any(leg in channels for channels, _ in self.oracle.changes.values()), "its leg is gone"
+
+    def _judge_one(self, start: StartRecording, new: bool, verdict: Verdict) -> None:
+        names = [r.value for r in ordered(verdict.reasons)]
+        assert not verdict.reasons, f"recorded although {names}"
+        assert str(start.leg) in verdict.own_legs, "the recorder hangs on an answered own leg"
+        assert str(start.permit.call) in verdict.calls
+        assert tuple(start.permit.purposes) == verdict.purposes, "for every purpose that holds, and no other"
+        assert {str(t.channel) for t in start.permit.told} >= verdict.calls, "the permit names everybody outside"
+        if new:
+            assert self.oracle.lag <= 0.25, "nothing starts on a late beat"
+
+    def _judge_absence(self, verdict: Verdict, recorded: bool) -> None:
+        if not verdict.reasons and not recorded:
+            raise AssertionError(f"not recorded, and nothing is against it: {sorted(verdict.channels)}")
+        if not verdict.calls and verdict.several and verdict.reasons:
+            decision = self.decision(Uniqueid(min(verdict.channels)))
+            assert isinstance(decision, Refusal)
+            assert set(decision.reasons) == verdict.reasons, "refused for the oracle's reasons"
+        between = 0.25 < self.oracle.lag <= 2
+        for call in verdict.calls:
+            before, self.spoke = call in self.spoke, self.spoke | ({call} if verdict.several else set())
+            report = self.reported.get(call)
+            assert report is not None or not self.oracle.boot, "every call is reported"
+            if report is None or (before and not verdict.several):
+                continue
+            assert report.outcome.recorded is recorded
+            told = set(report.outcome.reasons)
+            want = set() if recorded else set(verdict.reasons)
+            if between:
+                told, want = told - {Reason.BEAT_LATE}, want - {Reason.BEAT_LATE}
+            assert told == want, f"reasons told: {told}, the oracle's: {want}"
+            assert report.outcome.reasons == ordered(set(report.outcome.reasons))
+
+    def decision(self, channel: Uniqueid, *, paused: bool = False) -> Permit | Refusal:
+        """What `decide` says of the channel's conversation, with the oracle's own sight."""
+        supervisor, oracle = self.supervisor, self.oracle
+        component = supervisor.board.component(channel)
+        half_done = any(d <= self.now and c & component.channels for c, d in oracle.changes.values())
+        conversation = converse(
+            component, supervisor.board, supervisor.memory, self.policy, half_done=half_done, paused=paused
+        )
+        failed = any(until > self.now and leg in component.channels for leg, until in oracle.failed.items())
+        running = any(s.leg in component.channels for s in self.wanted.values())
+        sight = Sight(oracle.connected, oracle.lag, oracle.audit, oracle.room, oracle.off, failed, running)
+        return decide(conversation, sight, self.policy)
+
+    def _closed(self, segment: SegmentId) -> None:
+        self.stopped.pop(segment, None)
+        self.wanted.pop(segment, None)
+
+    def _seal(self, command: SealRecording) -> None:
+        recording = command.recording
+        assert recording in self.segments.values(), "only what had segments is sealed"
+        assert recording not in self.sealed, "sealed once"
+        open_ones = [s for s in (*self.wanted, *self.stopped) if self.segments[s] == recording]
+        assert not open_ones, "sealed when all its segments are closed"
+        self.sealed.add(recording)
+        assert command.outcome.call not in self.oracle.lines, "sealed when its call has ended"
+
+    # -- at the end --------------------------------------------------------------------------------------------------
+
+    def settle_down(self) -> None:
+        """The facts stop, the picture is true again, a fresh beat has returned: now all must agree."""
+        self.now += 0.01
+        self.feed(self.world.snapshot())
+        self.close_all()
+        self.wait(2.5)
+
+    def finish(self) -> None:
+        """Everybody hangs up: all that had segments is sealed."""
+        self.settle_down()
+        for channel in list(self.world.lines):
+            self.play(self.world.hang_up(channel))
+        self.wait(0.2)
+        for bridge in list(self.world.bridges):
+            self.play(self.world.destroy(bridge))
+        self.close_all()
+        assert not self.wanted
+        assert not self.stopped
+        assert set(self.segments.values()) - self.sealed <= self.excused
