@@ -147,6 +147,7 @@ class _Service:
             sealer=sealer,
             clock=self._clock,
             room=stores.spool.has_room,
+            metrics=self._metrics,
         )
         self._recovery = Recovery(
             guard=self._guard,

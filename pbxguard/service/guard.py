@@ -39,6 +39,7 @@ from pbxguard.core.ids import RecordingId, SegmentId
 from pbxguard.core.reasons import Reason
 from pbxguard.core.supervisor import Supervisor
 from pbxguard.logs import Event, get_logger
+from pbxguard.metrics import Metrics
 
 from .errands import Errands
 from .ports import Audit, AuditEntry, Clock, Index, Pbx, Recorder, RecorderHandle
@@ -50,6 +51,7 @@ TICK_SECONDS = 0.05
 BATCH = 200
 """Facts handled before other tasks get their turn."""
 STOP_RETRY_SECONDS = 0.25
+SEAL_RETRY_SECONDS = 5.0
 HEALTH_SECONDS = 1.0
 ROOM_SECONDS = 2.0
 SEALING_AT_ONCE = 2
@@ -65,6 +67,8 @@ class _Job:
     start: StartRecording
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     stop: StopRecording | None = None
+    handle: RecorderHandle | None = None
+    """Of the recorder, once it runs."""
 
 
 @dataclass(slots=True)
@@ -90,6 +94,7 @@ class Guard:
         sealer: Sealer,
         clock: Clock,
         room: Callable[[], bool],
+        metrics: Metrics,
     ) -> None:
         """`room` tells whether the spool has room; it may block (a thread calls it)."""
         self.supervisor = supervisor
@@ -97,6 +102,7 @@ class Guard:
         self.before_snapshot: list[Callable[[SnapshotTaken], Awaitable[None]]] = []
         self._recorder, self._pbx, self._audit, self._index = recorder, pbx, audit, index
         self._sealer, self._clock, self._room = sealer, clock, room
+        self._metrics = metrics
         self._facts: asyncio.Queue[Fact] = asyncio.Queue(QUEUE)
         self._jobs: dict[SegmentId, _Job] = {}
         self._kept: dict[RecordingId, _Kept] = {}
@@ -232,6 +238,8 @@ class Guard:
         outcome = command.outcome
         self._calls_waiting[outcome.call] = (outcome, command.ended)
         self._some_calls.set()
+        if command.ended:
+            self._log_end(outcome)
         if command.ended or not command.legs:
             return
         value = f"REC:{outcome.recording}" if outcome.recorded else f"NO:{outcome.reasons[0].value}"
@@ -246,6 +254,18 @@ class Guard:
                 reason=outcome.reasons[0].value,
                 reasons=[r.value for r in outcome.reasons],
             )
+
+    def _log_end(self, outcome: CallOutcome) -> None:
+        if not outcome.ever_recorded and outcome.reasons:
+            self._metrics.refused(outcome.reasons[0])
+        _log.info(
+            Event.CALL_ENDED,
+            call=outcome.call,
+            recording=outcome.recording if outcome.ever_recorded else "",
+            told=outcome.told,
+            reason=outcome.reasons[0].value if outcome.reasons else "",
+            external_number=outcome.external_number,
+        )
 
     async def _write_calls(self) -> None:
         while True:
@@ -272,6 +292,12 @@ class Guard:
     async def _record(self, job: _Job) -> None:
         try:
             await self._permit_and_record(job)
+        except Exception:
+            # A fault of ours: no recorder may outlive it, and its call must not wait for this segment.
+            if job.handle is not None:
+                await self._stop_recorder(job.handle)
+            await self.put(SegmentStartFailed(job.start.segment, Reason.START_FAILED.value))
+            raise
         finally:
             self._jobs.pop(job.start.segment, None)
 
@@ -285,26 +311,26 @@ class Guard:
             await self._set_health(False)
             await self.put(SegmentStartFailed(command.segment, Reason.AUDIT_UNHEALTHY.value))
             return
-        handle: RecorderHandle | None = None
         sent: float | None = None
         if job.stop is None:  # revoked while the audit was being written: then nothing is begun at all
             try:
                 sent = self._clock.now()
-                handle = await self._recorder.start(command.leg, command.segment, segment.own_file, segment.others_file)
+                job.handle = await self._recorder.start(
+                    command.leg, command.segment, segment.own_file, segment.others_file
+                )
             except PbxguardError as error:
                 _log.warning(Event.RECORDER_START_FAILED, recording=command.recording, reason=error.code)
-        if handle is None:
+        if job.handle is None:
             await self._close(job, segment, self._clock.now(), None)
-            await self.put(
-                SegmentClosed(command.segment) if job.stop else SegmentStartFailed(command.segment, "start_failed")
-            )
+            failed = SegmentStartFailed(command.segment, Reason.START_FAILED.value)
+            await self.put(SegmentClosed(command.segment) if job.stop else failed)
             return
         _log.info(
             Event.RECORDER_STARTED, call=command.permit.call, recording=command.recording, segment=command.segment
         )
         await self.put(SegmentStarted(command.segment))
         await job.stopped.wait()
-        stopped = await self._stop_recorder(handle)
+        stopped = await self._stop_recorder(job.handle)
         await self._close(job, segment, stopped, sent)
         await self.put(SegmentClosed(command.segment))
 
@@ -330,6 +356,8 @@ class Guard:
             stopped=stopped,
             started=started,
             reasons=stop.reasons if stop else (Reason.START_FAILED,),
+            destroy=stop is not None and stop.destroy,
+            lock=stop is not None and stop.lock,
         )
         self._kept.setdefault(segment.recording, _Kept()).segments.append(closed)
         _log.info(
@@ -345,13 +373,36 @@ class Guard:
             await self._set_health(False)
 
     async def _seal(self, command: SealRecording) -> None:
+        """Until it is done: what was captured under a permit is sealed when storage is back."""
         kept = self._kept.pop(command.recording, _Kept())
-        async with self._sealing:
-            if kept.destroy:
-                await self._sealer.destroy_unsealed(command.recording, kept.segments, Reason.OBJECTED)
+        complained = False
+        while True:
+            try:
+                async with self._sealing:
+                    await self._seal_once(command, kept)
                 return
-            row = await self._sealer.seal(command.recording, command.outcome, kept.segments, lock=kept.lock)
-        self.sealed += row is not None
+            except PbxguardError as error:
+                self._metrics.seal_failures.inc()
+                if not complained:
+                    complained = True
+                    _log.error(Event.RECORDING_SEAL_FAILED, recording=command.recording, reason=error.code)
+            await asyncio.sleep(SEAL_RETRY_SECONDS)
+
+    async def _seal_once(self, command: SealRecording, kept: _Kept) -> None:
+        recording, call = command.recording, command.outcome.call
+        if kept.destroy:
+            await self._sealer.destroy_unsealed(recording, kept.segments, Reason.OBJECTED)
+            _log.info(Event.RECORDING_DESTROYED, call=call, recording=recording, reason=Reason.OBJECTED.value)
+            return
+        row = await self._sealer.seal(recording, command.outcome, kept.segments, lock=kept.lock)
+        if row is None:
+            _log.info(Event.RECORDING_EMPTY, call=call, recording=recording)
+            return
+        self._metrics.sealed.inc()
+        self.sealed += 1
+        _log.info(Event.RECORDING_SEALED, call=call, recording=recording, duration_ms=row.duration_ms)
+        if kept.lock:
+            _log.info(Event.RECORDING_LOCKED, call=call, recording=recording)
 
     # -- health ------------------------------------------------------------------------------------------------------
 
