@@ -1,0 +1,263 @@
+"""The guard carries out the core's commands: audit first, stops at once, and a fault stays where it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+
+import pytest
+import pytest_asyncio
+
+from pbxguard.archive.files import FileArchive
+from pbxguard.archive.spool import Spool
+from pbxguard.core.defaults import CONTRACT_EVIDENCE, PURPOSES
+from pbxguard.core.errors import ActionRefused, ConnectionFailed
+from pbxguard.core.facts import (
+    BeatReturned,
+    BridgeEntered,
+    BridgeLeft,
+    ChannelCreated,
+    ChannelHungUp,
+    ChannelState,
+    DisclosureHeard,
+    DisclosureRequested,
+    Fact,
+    Objected,
+    SnapshotTaken,
+)
+from pbxguard.core.handles import RecorderHandle
+from pbxguard.core.ids import BridgeId, Endpoint, LinkedId, SegmentId, Uniqueid
+from pbxguard.core.policy import GuardMode, PartyPatterns, Policy
+from pbxguard.core.purposes import Direction, Disclosure, DisclosureKey, Mode
+from pbxguard.core.supervisor import Supervisor
+from pbxguard.metrics import Metrics
+from pbxguard.service.clock import SystemClock
+from pbxguard.service.guard import Guard
+from pbxguard.service.sealing import Sealer
+from tests.unit.test_sealing import MemoryAudit, MemoryIndex
+
+CUSTOMER, AGENT, BRIDGE = Uniqueid("1.1"), Uniqueid("1.2"), BridgeId("b")
+KEY = DisclosureKey.of((CONTRACT_EVIDENCE,), "nl", Mode.NOTICE, Direction.INBOUND)
+POLICY = Policy(
+    "Acme",
+    mode=GuardMode.GUARD,
+    purposes=PURPOSES,
+    disclosures=MappingProxyType({KEY: Disclosure(KEY, "text", "digest", "sound", 1000)}),
+    parties=PartyPatterns(own=("PJSIP/1??-*",), external=("PJSIP/trunk-*",)),
+)
+SECONDS = 5.0
+"""Longest wait for something that happens at once."""
+
+
+@dataclass
+class RecordingPbx:
+    """A PBX of files: a recorder writes a second of sound when it starts. `log` has what was asked of it, in order."""
+
+    audit: MemoryAudit
+    log: list[str] = field(default_factory=list)
+    refuse: bool = False
+    unanswered_stops: int = 0
+
+    async def start(self, leg: Uniqueid, segment: SegmentId, own_file: Path, others_file: Path) -> RecorderHandle:
+        self.log.append(f"start {len([e for e in self.audit.entries if e.kind == 'segment.permitted'])}")
+        if self.refuse:
+            raise ActionRefused("Permission denied")
+        for path in (own_file, others_file):
+            path.write_bytes(b"\1\0" * 8000)
+        return RecorderHandle(leg, "0x1")
+
+    async def stop(self, handle: RecorderHandle) -> bool:
+        self.log.append("stop")
+        if self.unanswered_stops:
+            self.unanswered_stops -= 1
+            raise ConnectionFailed("AMI", "no answer")
+        return True
+
+    async def find(self, leg: Uniqueid, segment: SegmentId) -> RecorderHandle | None:
+        return None
+
+    async def set_channel_variable(self, channel: Uniqueid, name: str, value: str) -> None:
+        self.log.append(f"{name}={value.split(':')[0]}")
+
+    async def set_global(self, name: str, value: str) -> None: ...
+    async def get_global(self, name: str) -> str:
+        return ""
+
+    async def set_device_state(self, endpoint: Endpoint, state: str) -> None:
+        self.log.append(f"lamp {endpoint} {state}")
+
+    async def hang_up(self, channel: Uniqueid) -> None: ...
+
+
+class SlowAudit(MemoryAudit):
+    """Commits wait while the gate is shut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def commit(self, *entries: object) -> None:
+        await self.gate.wait()
+        await super().commit(*entries)  # type: ignore[arg-type]
+
+
+@dataclass
+class Site:
+    guard: Guard
+    pbx: RecordingPbx
+    audit: SlowAudit
+    index: MemoryIndex
+    spool: Path
+    clock: SystemClock
+
+    async def facts(self, *facts: Fact) -> None:
+        """A beat now, then these."""
+        for fact in (BeatReturned(self.clock.now()), *facts):
+            await self.guard.put(fact)
+
+    async def until(self, true: object, what: str) -> None:
+        assert callable(true)
+        try:
+            async with asyncio.timeout(SECONDS):
+                while not true():
+                    await self.guard.put(BeatReturned(self.clock.now()))
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise AssertionError(f"not {what}: {self.pbx.log} {[e.kind for e in self.audit.entries]}") from None
+
+    async def bridged(self) -> None:
+        """A told customer is bridged with an agent."""
+        await self.until(lambda: not self.guard.closed(), "open")
+        await self.facts(
+            ChannelCreated(CUSTOMER, "PJSIP/trunk-a-1", LinkedId("1.1"), ChannelState.UP, "+31612345678"),
+            ChannelCreated(AGENT, "PJSIP/100-1", LinkedId("1.1"), ChannelState.UP, "100"),
+            DisclosureRequested(CUSTOMER, (CONTRACT_EVIDENCE,), "nl"),
+            DisclosureHeard(CUSTOMER, KEY, "digest", "2026-01-01T00:00:00Z"),
+            BridgeEntered(BRIDGE, AGENT),
+            BridgeEntered(BRIDGE, CUSTOMER),
+        )
+
+    async def hung_up(self) -> None:
+        await self.facts(BridgeLeft(BRIDGE, CUSTOMER), ChannelHungUp(CUSTOMER), ChannelHungUp(AGENT))
+
+    def kinds(self) -> list[str]:
+        return [e.kind for e in self.audit.entries if not e.kind.startswith("audit.")]
+
+
+@pytest_asyncio.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    clock, audit, index, spool = SystemClock(), SlowAudit(), MemoryIndex(), tmp_path / "spool"
+    store = Spool(spool, PurePosixPath(spool), 8000, floor=1)
+    store.prepare()
+    archive = FileArchive(tmp_path / "archive")
+    archive.prepare()
+    supervisor, pbx = Supervisor(POLICY, "node"), RecordingPbx(audit)
+    sealer = Sealer(
+        spool=store, archive=archive, index=index, audit=audit, clock=clock,
+        policy=lambda: supervisor.policy, node="node", work=tmp_path / "work",
+    )  # fmt: skip
+    guard = Guard(
+        supervisor, recorder=pbx, pbx=pbx, audit=audit, index=index, sealer=sealer, clock=clock,
+        room=store.has_room, metrics=Metrics(),
+    )  # fmt: skip
+    running = asyncio.create_task(guard.run())
+    await guard.put(SnapshotTaken("boot"))
+    yield Site(guard, pbx, audit, index, spool, clock)
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_a_permit_is_in_the_audit_log_before_the_recorder_starts(site: Site) -> None:
+    await site.bridged()
+    await site.until(lambda: "start 1" in site.pbx.log, "started")
+    await site.hung_up()
+    await site.until(lambda: site.index.rows, "sealed")
+    assert site.kinds() == ["segment.permitted", "segment.closed", "recording.sealed"]
+
+
+async def test_without_an_audit_log_nothing_is_recorded_and_recording_comes_back_with_it(site: Site) -> None:
+    await site.until(lambda: not site.guard.closed(), "open")
+    site.audit.failing = True
+    await site.bridged()
+    await site.until(lambda: site.guard.closed(), "closed")
+    assert not [line for line in site.pbx.log if line.startswith("start")]
+    assert site.guard.closed()[0].value == "audit_unhealthy"
+    site.audit.failing = False
+    await site.until(lambda: "start 1" in site.pbx.log, "started after all")
+
+
+async def test_a_revocation_while_the_audit_is_written_starts_no_recorder(site: Site) -> None:
+    await site.until(lambda: not site.guard.closed(), "open")
+    site.audit.gate.clear()
+    await site.bridged()
+    await site.until(lambda: site.guard.running, "wanted")
+    await site.facts(Objected(CUSTOMER))
+    await site.until(lambda: not site.guard.running, "no longer wanted")
+    site.audit.gate.set()
+    await site.until(lambda: "segment.closed" in site.kinds(), "closed")
+    assert not [line for line in site.pbx.log if line.startswith("start")]
+
+
+async def test_a_recorder_that_asterisk_refuses_is_tried_again_and_leaves_nothing(site: Site) -> None:
+    site.pbx.refuse = True
+    await site.bridged()
+    await site.until(lambda: site.pbx.log.count("start 1") == 1, "tried")
+    site.pbx.refuse = False
+    await site.until(lambda: "start 2" in site.pbx.log, "tried again")
+
+
+async def test_a_stop_is_sent_until_it_is_answered(site: Site) -> None:
+    await site.bridged()
+    await site.until(lambda: "start 1" in site.pbx.log, "started")
+    site.pbx.unanswered_stops = 2
+    await site.hung_up()
+    await site.until(lambda: site.pbx.log.count("stop") == 3, "stopped")
+
+
+async def test_an_objection_in_the_call_locks_the_recording(site: Site) -> None:
+    await site.bridged()
+    await site.until(lambda: "start 1" in site.pbx.log, "started")
+    # what was captured before is proven by beats that come back
+    captured = site.clock.now()
+    await site.until(lambda: site.guard.beat > captured, "proven")
+    await site.facts(Objected(CUSTOMER))
+    await site.hung_up()
+    await site.until(lambda: site.index.rows, "sealed")
+    (row,) = site.index.rows.values()
+    assert row.locked
+
+
+async def test_a_fault_in_a_segment_stops_its_recorder_and_spares_the_others(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.bridged()
+    await site.until(lambda: "start 1" in site.pbx.log, "started")
+
+    async def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(site.guard._sealer, "close_segment", broken)
+    await site.hung_up()
+    await site.until(lambda: "stop" in site.pbx.log, "stopped")
+    await site.until(lambda: not site.guard.supervisor.closing, "given up")
+    await site.guard.put(SnapshotTaken("boot"))
+    await site.until(lambda: site.guard.waiting == 0, "still taking facts")
+
+
+async def test_the_lamp_and_the_cdr_say_that_it_records(site: Site) -> None:
+    await site.bridged()
+    await site.until(lambda: {"lamp PJSIP/100 INUSE", "CDR(pbxguard)=REC"} <= set(site.pbx.log), "shown")
+    await site.hung_up()
+    await site.until(lambda: "lamp PJSIP/100 NOT_INUSE" in site.pbx.log, "out")
+
+
+async def test_a_stop_of_the_service_closes_what_runs(site: Site) -> None:
+    await site.bridged()
+    await site.until(lambda: "start 1" in site.pbx.log, "started")
+    await site.guard.close()
+    assert "segment.closed" in site.kinds()
+    assert "stop" in site.pbx.log
