@@ -63,7 +63,7 @@ class CallView:
     destroyed: datetime | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """For the API and ``--json``: moments as ISO 8601, the first reason in words."""
+        """For the API and ``--json``: moments as ISO 8601, the first reason and all of them in words."""
         data = asdict(self)
         for key, value in data.items():
             if isinstance(value, datetime):
@@ -72,6 +72,8 @@ class CallView:
         data["why"] = None
         if first is not None and not self.recorded:
             data["why"] = {"nl": words(first, "nl"), "en": words(first), "mend": WORDS[first].mend}
+        known = (_reason([code]) for code in self.reasons)
+        data["words"] = [{"nl": words(reason, "nl"), "en": words(reason)} for reason in known if reason is not None]
         return data
 
     @classmethod

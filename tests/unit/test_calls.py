@@ -159,6 +159,14 @@ async def test_a_view_survives_the_way_over_the_socket() -> None:
     assert CallView.from_json(view.as_json()) == view
 
 
+async def test_programs_get_every_reason_in_words() -> None:
+    [view] = await why(Shelf([ROW | {"reasons": ["objected", "of a later version", "prompt_cut"]}]), "")
+    assert [reason["en"] for reason in view.as_json()["words"]] == [
+        "the other party objected",
+        "the disclosure was cut short",
+    ]
+
+
 @given(st.text())
 def test_no_text_of_a_peer_breaks_the_line(text: str) -> None:
     view = CallView("1", BEGAN, True, text, text, text, text, text, text, (), False, False, (text,))
