@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -39,7 +41,7 @@ from tests.lab import asterisk_tree, checker
 from tests.lab.ami import Ami as LabAmi
 from tests.lab.ami import connect
 from tests.lab.asterisk import Asterisk
-from tests.lab.phone import Phone, PhoneCall, Phones
+from tests.lab.phone import Phone, PhoneCall, Phones, Ring
 from tests.lab.signals import Silence, Sound, Tone, write_wav
 
 NOTICE_HZ, KEY_HZ = 700.0, 1100.0
@@ -62,6 +64,8 @@ exten => private,1,Gosub(pbxguard-disclose,s,1(contract_evidence,private=yes))
 exten => limited,1,Set(TIMEOUT(absolute)=60)
  same => n,Gosub(pbxguard-disclose,s,1(contract_evidence))
  same => n,Goto(ring,1)
+exten => forwarded,1,Dial(Local/proof@from-trunk/n,20)
+ same => n,Hangup()
 exten => ring,1,Set(left=${{TIMEOUT(absolute)}})
  same => n,UserEvent(LabResult,Result: ${{PBXGUARD_RESULT}},Reason: ${{PBXGUARD_REASON}},Left: ${{left}})
  same => n,Dial(PJSIP/100,20)
@@ -74,6 +78,11 @@ exten => _0X.,1,Gosub(pbxguard-outbound,s,1(contract_evidence,${{EXTEN}},languag
 exten => _8X.,1,Gosub(pbxguard-outbound,s,1(complaint_handling,${{EXTEN}},language=nl))
  same => n,Dial(PJSIP/${{EXTEN}}@trunk-b,20,U(pbxguard-callee^${{PBXGUARD_PROMPT}}))
  same => n,Hangup()
+exten => _7X.,1,Gosub(pbxguard-outbound,s,1(contract_evidence,${{EXTEN}},language=nl))
+ same => n,Dial(Local/${{EXTEN}}@lab-out/n,20,U(pbxguard-callee^${{PBXGUARD_PROMPT}}))
+ same => n,Hangup()
+[lab-out]
+exten => _X.,1,Dial(PJSIP/${{EXTEN}}@trunk-b,20)
 [lab-next]
 exten => s,1,UserEvent(LabNext,Argument: ${{ARG1}})
  same => n,Return()
@@ -367,6 +376,39 @@ async def test_between_the_notice_and_ringing_there_are_less_than_300_ms(doors: 
     assert (rang - ended).total_seconds() < 0.3
 
 
+async def test_the_caller_hears_ringing_within_300_ms_of_the_notice(doors: Doors, add_phone: AddPhone) -> None:
+    agent = await add_phone(doors.asterisk.line("100"), sends=Tone(AGENT_HZ), on_incoming=Ring())
+    customer = await add_phone(doors.asterisk.line("trunk-a"), sends=Tone(CUSTOMER_HZ))
+    call = await customer.call("proof", caller_id="+31612345678")
+    await agent.incoming()
+    await call.talk(1.0)
+    await call.hangup()
+    track = await heard(call)
+    notice = one(tones(track, NOTICE_HZ))
+    ringing = next(span for span in checker.sounds(track) if span.end_s > notice.end_s + 0.3)
+    assert ringing.start_s < notice.end_s + 0.3
+
+
+async def test_half_a_local_channel_is_told_nothing(doors: Doors, add_phone: AddPhone) -> None:
+    mark = doors.now()
+    call, _ = await customer_calls(doors, add_phone, "forwarded")
+    await call.talk(0.5)
+    await call.hangup()
+    assert (await doors.result(mark))[:2] == ("FAILED", "prompt_unsent")
+    assert not tones(await heard(call), NOTICE_HZ)
+    mark = doors.now()
+    agent = await add_phone(doors.asterisk.line("101"), sends=Tone(AGENT_HZ))
+    customer = await add_phone(doors.asterisk.line("trunk-b"), sends=Tone(CUSTOMER_HZ))
+    outbound = await agent.call("7612345678")
+    answered = await customer.incoming()
+    await outbound.answered()
+    await outbound.talk(0.5)
+    await outbound.hangup()
+    await answered.ended()
+    assert not tones(await heard(answered), NOTICE_HZ)
+    assert not doors.known.of(DisclosureHeard)
+
+
 async def test_the_switch_bypasses_the_doors(doors: Doors, add_phone: AddPhone) -> None:
     mark = doors.now()
     await doors.asterisk.cli("dialplan set global PBXGUARD off")
@@ -473,7 +515,13 @@ async def test_while_pbxguard_is_away_or_frozen_calls_go_on_without_it(
             assert (result, reason) == ("FAILED", "guard_away")
             assert took > 1.5
         # a FastAGI server that accepts and never answers
-        silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(60), "127.0.0.1", 0)
+        enough = asyncio.Event()
+
+        async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await enough.wait()
+            writer.close()
+
+        silent = await asyncio.start_server(never_answer, "127.0.0.1", 0)
         port = silent.sockets[0].getsockname()[1]
         await asterisk.cli(f"dialplan set global PBXGUARD_AGI 127.0.0.1:{port}")
         callee = await add("trunk-b", Silence())
@@ -484,8 +532,71 @@ async def test_while_pbxguard_is_away_or_frozen_calls_go_on_without_it(
         await call.talk(0.5)
         await call.hangup()
         await answered.ended()
+        enough.set()
         silent.close()
         assert not tones(await heard(answered), NOTICE_HZ)
         assert tones(await heard(answered), AGENT_HZ)
         complaints = [line for line in asterisk.log().splitlines() if "WARNING" in line or "ERROR" in line]
-        assert not [line for line in complaints if "func_" in line or "pbxguard.conf" in line or "pbx" in line]
+        assert not [line for line in complaints if "func_" in line or "pbxguard.conf" in line or " pbx" in line]
+
+
+FREEZABLE = """
+import asyncio, sys
+from pbxguard.core.announcement import Timing
+from pbxguard.core.purposes import Disclosure, DisclosureKey
+from pbxguard.pbx.ari.announcer import Announcer
+from pbxguard.pbx.ari.connection import AriAddress
+
+url, user, password, sound = sys.argv[1:]
+disclosure = Disclosure(DisclosureKey.parse("contract_evidence.nl.notice.inbound"), "t", "d", sound, 2000)
+
+class Listener:
+    async def objected(self): pass
+    async def concluded(self, outcome): print("heard:", outcome.heard, flush=True)
+
+async def door(visit):
+    await visit.announce(disclosure, Timing(), Listener())
+
+asyncio.run(Announcer(AriAddress(url, user, password), door).run())
+"""
+
+
+async def test_a_call_leaves_a_pbxguard_that_froze_in_the_middle_of_the_notice(
+    tree: asterisk_tree.Tree, phones: Phones
+) -> None:
+    async with Asterisk(dialplan=DIALPLAN) as asterisk, connect(asterisk) as lab, AsyncExitStack() as stack:
+        write_wav(Path(asterisk.sounds) / "notice.wav", Tone(NOTICE_HZ).samples(8000)[: int(8000 * NOTICE_S)], 8000)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            FREEZABLE,
+            *(asterisk.ari_url, asterisk.ari_user, asterisk.ari_password, f"{asterisk.sounds}/notice"),
+            cwd=REPO,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        stack.callback(process.kill)
+        async with asyncio.timeout(10):
+            while "pbxguard" not in await asterisk.cli("ari show apps"):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        await heartbeat(asterisk, "ARI")
+        agent = await phones.add(asterisk.line("100"), sends=Tone(AGENT_HZ))
+        stack.push_async_callback(phones.remove, agent)
+        customer = await phones.add(asterisk.line("trunk-a"), sends=Tone(CUSTOMER_HZ))
+        stack.push_async_callback(phones.remove, customer)
+        call = await customer.call("proof", caller_id="+31612345678")
+        await call.answered()
+        await call.talk(1.0)
+        process.send_signal(signal.SIGSTOP)
+        await agent.incoming()  # after the allowance of 2 + 3 s
+        event = await lab.event("UserEvent", lambda e: e["UserEvent"] == "LabResult")
+        assert (event["Result"], event["Reason"]) == ("FAILED", "guard_away")
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout is not None
+        async with asyncio.timeout(10):
+            while not (line := await process.stdout.readline()).startswith(b"heard:"):
+                assert line, "it ended"
+            assert line == b"heard: False\n"
+        await call.talk(1.0)  # nothing that it sends now harms the call
+        assert len(await asterisk.channels()) == 2
+        await call.hangup()
+        assert tones(await heard(call), AGENT_HZ)[-1].seconds > 0.5

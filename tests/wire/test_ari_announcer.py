@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -245,3 +246,27 @@ async def test_what_has_gone_is_told_from_what_went_wrong() -> None:
         for channel in ("gone", "left"):
             with pytest.raises(ChannelNotOurs):
                 await announcer.connection.request("GET", f"/channels/{channel}")
+
+
+async def test_after_a_freeze_what_came_meanwhile_goes_before_a_deadline_that_passed() -> None:
+    heard = Heard()
+    async with door(heard) as (ari, _):
+        await ari.enters("caller", "contract_evidence")
+        request = await ari.until("/play/")
+        id = request.split("/play/")[1].split("?")[0]
+        playback = {"id": id, "media_uri": "x", "target_uri": f"channel:{CHANNEL}", "state": "done"}
+        ari.tx, ari.rx = 24_000, 100
+        await ari.send("PlaybackStarted", playback=playback, timestamp=stamp(AT))
+        await ari.send("PlaybackFinished", playback=playback, timestamp=stamp(AT + 3.0))
+        time.sleep(QUICK.start + 0.2)  # noqa: ASYNC251  (we are frozen, the events lie in the socket)
+        assert (await over(heard)).heard
+
+
+async def test_a_client_that_took_the_application_over_is_not_fought_at_full_speed() -> None:
+    async with door(Heard()) as (ari, announcer):
+        await ari.send("ApplicationReplaced")
+        await ari.sockets[-1].close()
+        await ari.connected(2)
+        assert ari.connections == 2
+        while not announcer.connection.connected:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)

@@ -177,7 +177,7 @@ class Visit:
     async def _set_result(self, result: Result, reasons: tuple[Reason, ...]) -> None:
         """The reason first: the 204 of the result is the proof that the channel was still ours."""
         if reasons:
-            await self._set("PBXGUARD_REASON", ",".join(reason.value for reason in reasons))
+            await self._set("PBXGUARD_REASON", "&".join(reason.value for reason in reasons))
         await self._set("PBXGUARD_RESULT", result.value)
 
     async def _allow(self, disclosure: Disclosure, timing: Timing) -> None:
@@ -297,7 +297,12 @@ class Announcer:
     async def _take_stock(self) -> None:
         """Channels that are in the application since before we connected: nobody will ever speak to them."""
         await asyncio.sleep(ORPHAN_AFTER)  # those that come now have their StasisStart on its way
-        for channel in await self.connection.request("GET", "/channels", seconds=5.0):
+        try:
+            channels = await self.connection.request("GET", "/channels", seconds=5.0)
+        except PbxguardError as error:  # their time-out lets them go
+            _log.warning(Event.ARI_REQUEST_FAILED, request="channels", reason=str(error))
+            return
+        for channel in channels:
             where = channel.get("dialplan", {})
             ours = where.get("app_name") == "Stasis" and str(where.get("app_data", "")).startswith(
                 f"{self._application},"

@@ -85,6 +85,7 @@ class AriConnection:
         self._http: aiohttp.ClientSession | None = None
         self._connected = False
         self._complaint = ""
+        self._replaced = False
         self._unknown: set[str] = set()
         self._beats = count(1)
         self._awaited: dict[str, asyncio.Future[None]] = {}
@@ -105,6 +106,8 @@ class AriConnection:
                         pause = self._timing.first_backoff
                 except ConnectionFailed as error:
                     self._complain(error)
+                if self._replaced:  # no war with the other one at full speed
+                    self._replaced, pause = False, self._timing.most_backoff
                 # jitter, so that it is not in step with a failing Asterisk
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
                 pause = min(pause * 2, self._timing.most_backoff)
@@ -227,6 +230,7 @@ class AriConnection:
                 if (back := self._awaited.get(number)) and not back.done():
                     back.set_result(None)
             case Replaced():
+                self._replaced = True
                 _log.error(Event.ARI_REPLACED)
             case None:
                 if kind not in KNOWN and kind not in self._unknown and len(self._unknown) < 100:
