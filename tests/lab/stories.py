@@ -18,6 +18,17 @@ from tests.lab.signals import VOICES, Chirp, Tone
 CUSTOMER = Chirp()
 AGENT_HZ, SECOND_AGENT_HZ, THIRD_HZ = VOICES[:3]
 TALK_S = 4.0
+TITLES = {
+    "inbound": "inbound call",
+    "queue": "queue call",
+    "outbound": "outbound sales call",
+    "objection": "caller presses 9",
+    "hung_up": "hangs up during the disclosure",
+    "helpline": "agent dials 113",
+    "forwarded": "outside caller forwarded outside",
+    "transferred": "transferred outside by REFER",
+}
+"""By name of the function below that plays it."""
 
 
 @dataclass
@@ -47,6 +58,13 @@ class Cast:
     third: Phone
     """Outside numbers that are nobody's customer."""
     agents: dict[str, Phone]
+    stories: dict[str, Story] = field(default_factory=dict)
+    """Those that have begun, by name; their calls show live how far they are."""
+
+    def begin(self, play: Callable[[Cast], Awaitable[Story]], number: str) -> Story:
+        """The story that `play` plays, from now on."""
+        story = self.stories[play.__name__] = Story(TITLES[play.__name__], number)
+        return story
 
     @property
     def carrier(self) -> Phone:
@@ -71,7 +89,7 @@ class Cast:
 
 async def inbound(cast: Cast) -> Story:
     """A customer calls, hears the disclosure, and talks with an agent."""
-    story = Story("inbound call", "+31612345100")
+    story = cast.begin(inbound, "+31612345100")
     story.calls["customer"] = customer = await cast.carrier.call("31201234100", caller_id=story.number)
     story.calls["agent"] = agent = await cast.agents["100"].incoming(number=story.number, deadline_s=30)
     await agent.answered()
@@ -83,7 +101,7 @@ async def inbound(cast: Cast) -> Story:
 
 async def queue(cast: Cast) -> Story:
     """A customer waits in a queue and is answered by one of its members."""
-    story = Story("queue call", "+31612345101")
+    story = cast.begin(queue, "+31612345101")
     story.calls["customer"] = customer = await cast.carrier.call("31201239001", caller_id=story.number)
     story.calls["agent"] = agent = await cast.agents["101"].incoming(number=story.number, deadline_s=30)
     await agent.answered()
@@ -95,7 +113,7 @@ async def queue(cast: Cast) -> Story:
 
 async def outbound(cast: Cast) -> Story:
     """An agent calls a customer, who hears the disclosure before he is connected."""
-    story = Story("outbound sales call", "+31201112233")
+    story = cast.begin(outbound, "+31201112233")
     story.calls["agent"] = agent = await cast.agents["103"].call("0201112233")
     story.calls["customer"] = customer = await cast.called.incoming(deadline_s=30)
     await customer.answered()
@@ -108,7 +126,7 @@ async def outbound(cast: Cast) -> Story:
 
 async def objection(cast: Cast) -> Story:
     """A caller is told of training and presses 9 while he is told; the call goes on."""
-    story = Story("caller presses 9", "+31612345104")
+    story = cast.begin(objection, "+31612345104")
     story.calls["customer"] = customer = await cast.carrier.call("31201235104", caller_id=story.number)
     await customer.answered()
     await customer.talk(2.0)
@@ -124,7 +142,7 @@ async def objection(cast: Cast) -> Story:
 
 async def hung_up(cast: Cast) -> Story:
     """A caller hangs up in the middle of the disclosure."""
-    story = Story("hangs up during the disclosure", "+31612345105")
+    story = cast.begin(hung_up, "+31612345105")
     story.calls["customer"] = customer = await cast.carrier.call("31201234105", caller_id=story.number)
     await customer.answered()
     await customer.talk(2.0)
@@ -134,7 +152,7 @@ async def hung_up(cast: Cast) -> Story:
 
 async def helpline(cast: Cast) -> Story:
     """An agent dials 113, the suicide prevention line."""
-    story = Story("agent dials 113", "113")
+    story = cast.begin(helpline, "113")
     story.calls["agent"] = agent = await cast.agents["105"].call("113")
     await agent.answered(deadline_s=30)
     story.calls["third"] = next(c for c in cast.third.calls if c.number == "105")
@@ -146,7 +164,7 @@ async def helpline(cast: Cast) -> Story:
 
 async def forwarded(cast: Cast) -> Story:
     """An outside caller is forwarded to an outside number: nobody of ours takes part."""
-    story = Story("outside caller forwarded outside", "+31612345107")
+    story = cast.begin(forwarded, "+31612345107")
     story.calls["customer"] = customer = await cast.carrier.call("31201239000", caller_id=story.number)
     story.calls["third"] = third = await cast.third.incoming(number=story.number, deadline_s=30)
     await third.answered()
@@ -158,7 +176,7 @@ async def forwarded(cast: Cast) -> Story:
 
 async def transferred(cast: Cast) -> Story:
     """Halfway an agent's phone transfers the customer (REFER) to an outside number."""
-    story = Story("transferred outside by REFER", "+31612345106")
+    story = cast.begin(transferred, "+31612345106")
     story.calls["customer"] = customer = await cast.carrier.call("31201234106", caller_id=story.number)
     story.calls["agent"] = agent = await cast.agents["106"].incoming(number=story.number, deadline_s=30)
     await agent.answered()
