@@ -22,7 +22,7 @@ INVALID = PurposeName("invalid")
 
 @dataclass(frozen=True, slots=True)
 class DoorRequest:
-    """`did` and `context`: where the dialplan asked; empty when it did not say."""
+    """`did` and `context`: where the dialplan asked; `queue`: where it leads; empty when it did not say."""
 
     purposes: tuple[PurposeName, ...]
     language: str = ""
@@ -30,6 +30,8 @@ class DoorRequest:
     private: bool = False
     did: str = ""
     context: str = ""
+    queue: str = ""
+    """Asterisk shows a caller's queue only once he is in it, after the door."""
 
 
 def parse_request(arguments: Sequence[str]) -> DoorRequest:
@@ -51,6 +53,7 @@ def parse_request(arguments: Sequence[str]) -> DoorRequest:
         private=keys.get("private", "").lower() in ("yes", "true", "1", "on", "y"),
         did=_matching(_DIALLED, keys.get("did", "")),
         context=_matching(_DIALLED, keys.get("context", "")),
+        queue=_matching(_DIALLED, keys.get("queue", "")),
     )
 
 

@@ -120,7 +120,7 @@ class Surroundings:
             request.private,
             countries=(jurisdiction(number, policy),),
             numbers=(number, parse(other, policy.country)),
-            mode=policy.mode_for(queue="", did=did, context=context),
+            mode=policy.mode_for(queue=request.queue, did=did, context=context),
         )
 
     async def open(self, *facts: Remembered) -> bool:
@@ -288,7 +288,7 @@ class CalleeDoor:
         match answer:
             case NotDue(reasons):
                 result = Result.OFF if answer.off else Result.REFUSED
-                await session.set_variable("PBXGUARD_REASON", ",".join(reason.value for reason in reasons))
+                await session.set_variable("PBXGUARD_REASON", "&".join(reason.value for reason in reasons))
                 await session.set_variable("PBXGUARD_RESULT", result.value)
             case Due(disclosure):
                 await session.set_variable("__PBXGUARD_NOTICE", disclosure.notice_sound)
