@@ -89,8 +89,8 @@ class Bridge:
 class Component:
     """The channels that can hear each other: bridges joined through Local pairs.
 
-    `talkers` are its channels that are no Local halves, in the order in which they joined; `dangling` says that a
-    Local half leads to where nobody can see.
+    `talkers` are its known channels that are no Local halves, in the order in which they joined; `dangling` says
+    that a Local half leads to where nobody can see, or that a bridge has a member of whom no channel is known.
     """
 
     talkers: tuple[Channel, ...]
@@ -122,11 +122,16 @@ class Switchboard:
     def component(self, start: Uniqueid) -> Component:
         """Everybody who can hear the channel `start`; just itself where it is in no bridge that joins people."""
         first = self.channels.get(start)
+        if first is None and start in self._unseen:  # a member of whom no channel is known: as good as its neighbours
+            bridge = self.bridges.get(self._unseen[start])
+            if bridge is not None and not bridge.holding:
+                first = next((self.channels[m] for m in bridge.members if m in self.channels), None)
         if first is None:
             return Component((), frozenset({start}), False, False)
         if self._meeting(first) is None and first.kind is not PartyKind.LOCAL:
             return Component((first,), frozenset({start}), False, False)
         seen: dict[Uniqueid, Channel] = {}
+        strangers: set[Uniqueid] = set()
         waiting, dangling, bridged = [first], False, False
         while waiting:
             channel = waiting.pop()
@@ -137,7 +142,7 @@ class Switchboard:
             if bridge is not None:
                 bridged = True
                 waiting.extend(self.channels[m] for m in bridge.members if m in self.channels and m not in seen)
-                dangling = dangling or any(m not in self.channels for m in bridge.members)
+                strangers.update(m for m in bridge.members if m not in self.channels)
             if channel.kind is PartyKind.LOCAL:
                 other = self.other_half(channel)
                 if other is None or (self._meeting(other) is None and bridge is not None):
@@ -148,7 +153,7 @@ class Switchboard:
             (c for c in seen.values() if c.kind is not PartyKind.LOCAL and c.bridge is not None),
             key=lambda c: (c.joined, c.born),
         )
-        return Component(tuple(talkers), frozenset(seen), dangling, bridged)
+        return Component(tuple(talkers), frozenset(seen) | strangers, dangling or bool(strangers), bridged)
 
     def other_half(self, channel: Channel) -> Channel | None:
         """The other half of a Local channel, if both are known."""

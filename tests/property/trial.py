@@ -208,8 +208,9 @@ class Trial:
     def _judge_absence(self, verdict: Verdict, recorded: bool) -> None:
         if not verdict.reasons and not recorded:
             raise AssertionError(f"not recorded, and nothing is against it: {sorted(verdict.channels)}")
-        if not verdict.calls and verdict.several and verdict.reasons:
-            decision = self.decision(Uniqueid(min(verdict.channels)))
+        known = sorted(verdict.channels & self.oracle.lines.keys())
+        if known and not verdict.calls and verdict.several and verdict.reasons:
+            decision = self.decision(Uniqueid(known[0]))
             assert isinstance(decision, Refusal)
             assert set(decision.reasons) == verdict.reasons, "refused for the oracle's reasons"
         between = 0.25 < self.oracle.lag <= 2

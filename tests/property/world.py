@@ -18,18 +18,14 @@ from pbxguard.core.facts import (
     ChannelHungUp,
     ChannelState,
     ChannelStateChanged,
-    Consented,
     DialBegun,
     DisclosureHeard,
     DisclosureRequested,
     Fact,
-    Held,
     LocalOptimizationBegun,
     LocalOptimizationEnded,
-    QueueJoined,
     SnapshotTaken,
     SpyStarted,
-    Unheld,
 )
 from pbxguard.core.ids import BridgeId, LinkedId, PurposeName, Uniqueid
 from pbxguard.core.policy import GuardMode, PartyPatterns, Policy, Scope
@@ -249,6 +245,3 @@ class World:
             for bridge, made in self.bridges.items()
         )
         return SnapshotTaken(self.boot, channels, bridges, tuple(self.spies))
-
-
-__all__ = ["Consented", "Held", "QueueJoined", "Unheld", "World", "disclosure_key", "make_policy"]
