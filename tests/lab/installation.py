@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,14 +96,19 @@ def lines() -> list[Line]:
 
 
 class Installation:
-    """An async context manager. `mode`, `purposes` and `settings` (TOML text) go into the configuration file."""
+    """An async context manager. `mode`, `head` and `settings` (TOML text) go into the configuration file.
+
+    `head` holds top-level keys, `settings` tables. Every prompt is approved but those named in `unapproved`.
+    """
 
     def __init__(
         self,
         *,
         mode: str = "guard",
         dialplan: str = "",
+        head: str = "",
         settings: str = "",
+        unapproved: Collection[str] = (),
         rate: int = 8000,
         ports: Ports | None = None,
         keep: bool = False,
@@ -119,7 +124,8 @@ class Installation:
             lines=[*lines(), *extra_lines],
             files={"queues.conf": queues} if queues else {},
         )
-        self.mode, self.more_settings, self.rate = mode, settings, rate
+        self.mode, self.head, self.more_settings, self.rate = mode, head, settings, rate
+        self.unapproved = unapproved
         self.home = self.asterisk.run_dir / "pbxguard"
         self.archive = self.home / "archive"
         self.spool = self.home / "spool"
@@ -135,7 +141,7 @@ class Installation:
         await self.asterisk.start()
         try:
             await self.run("prompts", "build")
-            await self.run("prompts", "approve", "--all", "--by", "the lab's officer")
+            await self.approve(*(await self.prompts() if self.unapproved else ()))
             await self.start()
         except BaseException:
             await self.asterisk.stop()
@@ -156,6 +162,7 @@ class Installation:
         return f"""\
 node = "lab"
 mode = "{self.mode}"
+{self.head}
 rate = {self.rate}
 languages = ["nl", "en"]
 
@@ -200,6 +207,17 @@ active = true
 
 {self.more_settings}
 """
+
+    # -- prompts -----------------------------------------------------------------------------------------------------
+
+    async def prompts(self) -> list[str]:
+        """The names of the prompts that are to be approved."""
+        listed = (await self.run("prompts", "list", "--json")).json()["prompts"]
+        return [one["name"] for one in listed if one["name"] not in self.unapproved]
+
+    async def approve(self, *names: str) -> None:
+        """Approve these prompts, or all when none is named; the service plays them after its next start."""
+        await self.run("prompts", "approve", *(names or ("--all",)), "--by", "the lab's officer")
 
     # -- the service -------------------------------------------------------------------------------------------------
 
