@@ -71,6 +71,7 @@ def run(settings: Settings) -> None:
 async def serve(settings: Settings) -> None:
     """As `run`, on a running loop."""
     _log.info(Event.SERVICE_STARTING)
+    _log.info(Event.SETTINGS_LOADED, mode=settings.mode.value, rate=settings.rate)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

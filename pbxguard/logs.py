@@ -52,13 +52,11 @@ class Event(StrEnum):
     SERVICE_STOPPED = "service.stopped"
     SERVICE_FAILED = "service.failed"
     SETTINGS_LOADED = "settings.loaded"
-    SETTINGS_REFUSED = "settings.refused"
     SWITCHED_ON = "switch.on"
     SWITCHED_OFF = "switch.off"
     TASK_FAILED = "task.failed"
     ERRAND_DROPPED = "errand.dropped"
     ERRAND_FAILED = "errand.failed"
-    HEALTH_CHANGED = "health.changed"
 
     # connections: once per change of state
     AMI_CONNECTED = "ami.connected"
@@ -69,7 +67,6 @@ class Event(StrEnum):
     AMI_UNFILTERED = "ami.unfiltered"
     AMI_RESTLESS = "ami.restless"
     AMI_DOUBTFUL_RECORDER_STOPPED = "ami.doubtful_recorder_stopped"
-    AMI_ACTION_FAILED = "ami.action_failed"
     ARI_CONNECTED = "ari.connected"
     ARI_LOST = "ari.lost"
     ARI_REFUSED = "ari.refused"
@@ -82,10 +79,8 @@ class Event(StrEnum):
 
     # the picture of the PBX
     SNAPSHOT_TAKEN = "snapshot.taken"
-    SNAPSHOT_FAILED = "snapshot.failed"
     BEAT_LATE = "beat.late"
     BEAT_RECOVERED = "beat.recovered"
-    FACT_UNREADABLE = "fact.unreadable"
     FACTS_BEHIND = "facts.behind"
 
     # doors
@@ -100,19 +95,15 @@ class Event(StrEnum):
     MARKED_PRIVATE = "call.marked_private"
 
     # calls and recordings
-    CALL_STARTED = "call.started"
-    CALL_DECIDED = "call.decided"
     CALL_REFUSED = "call.refused"
     CALL_ENDED = "call.ended"
     WOULD_RECORD = "call.would_record"
     RECORDER_STARTED = "recorder.started"
     RECORDER_START_FAILED = "recorder.start_failed"
-    RECORDER_STOPPED = "recorder.stopped"
     RECORDER_STOP_UNANSWERED = "recorder.stop_unanswered"
     FOREIGN_RECORDER = "recorder.foreign"
     SPY_SEEN = "spy.seen"
     SEGMENT_CLOSED = "segment.closed"
-    SEGMENT_EMPTY = "segment.empty"
     SEGMENT_QUARANTINED = "segment.quarantined"
     RECORDING_SEALED = "recording.sealed"
     RECORDING_EMPTY = "recording.empty"
@@ -131,16 +122,9 @@ class Event(StrEnum):
     SWEEP_FAILED = "retention.failed"
     OUTCOME_SET = "outcome.set"
 
-    # prompts
-    PROMPT_BUILT = "prompt.built"
-    PROMPT_APPROVED = "prompt.approved"
-    PROMPT_REFUSED = "prompt.refused"
-
     # the rest
     API_FAILED = "api.failed"
-    LAMP_FAILED = "lamp.failed"
     LIBRARY_LOGGED = "library.logged"
-    CHECK_FINDING = "check.finding"
 
 
 _FIRST = ("ts", "level", "event", "node", "call", "recording", "reason")

@@ -151,6 +151,11 @@ class Supervisor:
     # -- questions ---------------------------------------------------------------------------------------------------
 
     @property
+    def connected(self) -> bool:
+        """Whether a snapshot was taken and the connection was not lost since."""
+        return self._connected
+
+    @property
     def lag(self) -> float:
         """Of the last `handle` or `tick`: the age in seconds of the newest beat that came back."""
         return self._now - self._beat
@@ -258,9 +263,11 @@ class Supervisor:
             case CalleePromptEnded(channel=channel):
                 self._telling.discard(channel)
             case HangupRequested(channel=channel):
-                commands += self._caller_gone(channel)
+                commands += self._caller_gone(channel, now)
             case ChannelHungUp(channel=channel):
-                commands += self._caller_gone(channel)
+                commands += self._caller_gone(channel, now)
+                if channel in self._telling:
+                    commands += self._cut_off([channel], now)
                 touched = self.board.apply(fact)
                 for key in [key for key in self._changing if channel in key]:
                     change = self._changing.pop(key)  # half a Local pair is gone: its change is over
@@ -589,11 +596,17 @@ class Supervisor:
 
     # -- ends --------------------------------------------------------------------------------------------------------
 
-    def _caller_gone(self, caller: Uniqueid) -> list[Command]:
+    def _caller_gone(self, caller: Uniqueid, now: float) -> list[Command]:
         """Who is being told of a call whose caller has hung up would hear it to its end for nothing."""
         gone = [c for c in sorted(self._telling) if self._dialled_by(c, caller)]
-        self._telling.difference_update(gone)
-        return [HangUp(c) for c in gone]
+        return [*(HangUp(c) for c in gone), *self._cut_off(gone, now)]
+
+    def _cut_off(self, callees: list[Uniqueid], now: float) -> list[Command]:
+        """The call's end cuts their prompts: told now, while they are there; the door's own word comes too late."""
+        self._telling.difference_update(callees)
+        for callee in callees:
+            self.memory.note(DisclosureNotHeard(callee, None, Reason.PROMPT_CHANNEL_GONE.value))
+        return self._settle(callees, now)
 
     def _dialled_by(self, callee: Uniqueid, caller: Uniqueid) -> bool:
         channel = self.board.channels.get(callee)

@@ -35,13 +35,14 @@ from pbxguard.core.facts import (
     SpoolHasRoom,
     SwitchedOff,
 )
-from pbxguard.core.ids import RecordingId, SegmentId
+from pbxguard.core.ids import RecordingId, SegmentId, Uniqueid
 from pbxguard.core.reasons import Reason
 from pbxguard.core.supervisor import Supervisor
 from pbxguard.logs import Event, get_logger
 from pbxguard.metrics import Metrics
 
 from .errands import Errands
+from .narrator import Narrator
 from .ports import Audit, AuditEntry, Clock, Index, Pbx, Recorder, RecorderHandle
 from .sealing import ClosedSegment, OpenSegment, Sealer
 
@@ -98,7 +99,8 @@ class Guard:
     ) -> None:
         """`room` tells whether the spool has room; it may block (a thread calls it)."""
         self.supervisor = supervisor
-        self.listeners: list[Callable[[Fact], None]] = []
+        self._narrator = Narrator(ours=self._records, metrics=metrics)
+        self.listeners: list[Callable[[Fact], None]] = [self._narrator.observe]
         self.before_snapshot: list[Callable[[SnapshotTaken], Awaitable[None]]] = []
         self._recorder, self._pbx, self._audit, self._index = recorder, pbx, audit, index
         self._sealer, self._clock, self._room = sealer, clock, room
@@ -140,6 +142,9 @@ class Guard:
     def knows(self, recording: RecordingId) -> bool:
         """Whether a segment of it is under way here."""
         return recording in self._kept or any(j.start.recording == recording for j in self._jobs.values())
+
+    def _records(self, channel: Uniqueid) -> bool:
+        return any(job.start.leg == channel for job in self._jobs.values())
 
     async def run(self) -> None:
         """Until cancelled. On cancellation running recorders are stopped and their segments closed."""
@@ -197,6 +202,9 @@ class Guard:
             # Facts that wait are older than this moment: a tick before them would see a beat as late that is here.
             if self._facts.empty():
                 self._do(self.supervisor.tick(self._clock.now()))
+            supervisor = self.supervisor
+            late = supervisor.connected and supervisor.lag > supervisor.policy.limits.beat_lag_start
+            self._narrator.look(supervisor.lag, late, self.waiting)
 
     # -- commands ----------------------------------------------------------------------------------------------------
 
@@ -249,7 +257,7 @@ class Guard:
         )
         if not outcome.recorded:
             _log.info(
-                Event.CALL_REFUSED,
+                Event.WOULD_RECORD if outcome.would_record else Event.CALL_REFUSED,
                 call=outcome.call,
                 reason=outcome.reasons[0].value,
                 reasons=[r.value for r in outcome.reasons],
