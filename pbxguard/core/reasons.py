@@ -17,6 +17,7 @@ class Reason(Enum):
     NEVER_RECORD = "never_record"
     MARKED_PRIVATE = "marked_private"
     # condition 1: who takes part
+    NOT_BRIDGED = "not_bridged"
     NO_OWN_PARTY = "no_own_party"
     OWN_NOT_ANSWERED = "own_not_answered"
     NO_EXTERNAL_PARTY = "no_external_party"
@@ -24,7 +25,6 @@ class Reason(Enum):
     UNKNOWN_PARTY = "unknown_party"
     PRIVATE_PARTY = "private_party"
     SPIED_ON = "spied_on"
-    NOT_BRIDGED = "not_bridged"
     # condition 4: the purpose
     NO_PURPOSE = "no_purpose"
     PURPOSE_UNKNOWN = "purpose_unknown"

@@ -1,0 +1,52 @@
+"""What is told of an outbound call that ends while its callee is still being told."""
+
+from __future__ import annotations
+
+from pbxguard.core.commands import Command, HangUp, ReportCall
+from pbxguard.core.facts import (
+    CalleePromptBegun,
+    ChannelCreated,
+    ChannelHungUp,
+    ChannelState,
+    DialBegun,
+    DisclosureRequested,
+    Fact,
+    HangupRequested,
+    SnapshotTaken,
+)
+from pbxguard.core.ids import LinkedId, PurposeName, Uniqueid
+from pbxguard.core.reasons import Reason
+from pbxguard.core.supervisor import Supervisor
+from tests.property.world import make_policy
+
+AGENT, CUSTOMER = Uniqueid("1.1"), Uniqueid("1.2")
+TELLING: tuple[Fact, ...] = (
+    SnapshotTaken("boot", (), (), ()),
+    ChannelCreated(AGENT, "PJSIP/100-00000001", LinkedId(AGENT), ChannelState.RING, "100", "internal", "0612345678"),
+    DisclosureRequested(AGENT, (PurposeName("contract_evidence"),), "nl", for_callee=True),
+    ChannelCreated(CUSTOMER, "PJSIP/trunk-a-00000002", LinkedId(AGENT), ChannelState.UP, "", "from", ""),
+    DialBegun(AGENT, CUSTOMER, "0612345678"),
+    CalleePromptBegun(CUSTOMER, "contract_evidence.nl.notice.outbound", 0, 0, 0.0),
+)
+
+
+def handled(*facts: Fact) -> list[Command]:
+    supervisor = Supervisor(make_policy(), "node")
+    return [command for now, fact in enumerate(facts) for command in supervisor.handle(fact, float(now))]
+
+
+def last_told(commands: list[Command]) -> ReportCall:
+    return [command for command in commands if isinstance(command, ReportCall)][-1]
+
+
+def test_a_callee_who_hangs_up_while_he_is_told_is_told_as_such() -> None:
+    told = last_told(handled(*TELLING, ChannelHungUp(CUSTOMER)))
+    assert told.ended
+    assert Reason.PROMPT_CHANNEL_GONE in told.outcome.reasons
+    assert told.outcome.reasons[0] is Reason.NOT_BRIDGED  # no conversation came about: that is what people see
+
+
+def test_a_callee_whose_caller_leaves_while_he_is_told_is_hung_up_and_told_as_such() -> None:
+    commands = handled(*TELLING, HangupRequested(AGENT), ChannelHungUp(AGENT), ChannelHungUp(CUSTOMER))
+    assert [command for command in commands if isinstance(command, HangUp)] == [HangUp(CUSTOMER)]
+    assert Reason.PROMPT_CHANNEL_GONE in last_told(commands).outcome.reasons
