@@ -37,6 +37,7 @@ from .parties import PartyKind, classify, endpoint_of, local_half
 from .policy import PartyPatterns
 
 _HOLDING = ("parking", "holding_bridge")
+_OURS = (PartyKind.OWN, PartyKind.PRIVATE)
 _MOST_GONE = 10_000
 """How many channels that hung up are remembered, so that what arrives late about them raises no ghost."""
 
@@ -452,7 +453,7 @@ class Switchboard:
         touched: set[Uniqueid] = set()
         for uniqueid in uniqueids:
             touched.add(uniqueid)
-            if (channel := self.channels.get(uniqueid)) is not None and channel.kind is PartyKind.OWN:
+            if (channel := self.channels.get(uniqueid)) is not None and channel.kind in _OURS:
                 touched.update(self._devices.get(channel.endpoint, ()))
         return touched
 
