@@ -143,6 +143,8 @@ class Oracle:
         self.spying: set[tuple[str, str]] = set()
         self.changes: dict[frozenset[str], tuple[frozenset[str], float]] = {}
         self.failed: dict[str, float] = {}
+        self.calls: set[str] = set()
+        """Whoever was external once is a call until the end."""
         self.order = 0
 
     def restarted(self) -> None:
@@ -272,7 +274,7 @@ class Oracle:
     def _private_calls(self, channel: str) -> None:
         """Once private, the calls in the conversation stay so (checked again at each verdict)."""
         for other in self._group(channel):
-            if other in self.lines and kind_of(self.lines[other].name) == "external" and self.boot:
+            if other in self.lines and self.boot and other in self.calls:
                 self.said.setdefault(other, Said()).private = True
 
     def _state(self, line: Line, state: ChannelState) -> None:
@@ -420,6 +422,7 @@ class Oracle:
         ]
         own = [c for c in people if kinds[c] == "own"]
         outside = [c for c in people if kinds[c] == "external"]
+        self.calls |= set(outside) if self.boot else set()
         against: set[Reason] = set()
 
         def forbid(reason: Reason, when: bool) -> None:
@@ -427,9 +430,7 @@ class Oracle:
                 against.add(reason)
 
         if any(self.said.get(c, Said()).private for c in people):
-            for c in people:
-                if kinds[c] == "external":
-                    self._private_calls(c)
+            self._private_calls(people[0])
         forbid(R.SWITCHED_OFF, self.off)
         forbid(R.OBSERVE_MODE, self.observe or any(self.lines[c].exten == "0207654321" for c in outside))
         forbid(R.NEVER_RECORD, any(self._forbidden(c) for c in people))

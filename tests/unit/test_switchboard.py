@@ -55,8 +55,8 @@ def hears(made: Switchboard, channel: Uniqueid) -> set[Uniqueid]:
     return {talker.uniqueid for talker in made.component(channel).talkers}
 
 
-ALL = [created(c) for c in NAMES]
-LOCAL = [*ALL, BridgeEntered(X, A), BridgeEntered(X, ONE), BridgeEntered(Y, TWO), BridgeEntered(Y, B)]
+ALL: list[Fact] = [created(c) for c in NAMES]
+LOCAL: list[Fact] = [*ALL, BridgeEntered(X, A), BridgeEntered(X, ONE), BridgeEntered(Y, TWO), BridgeEntered(Y, B)]
 
 
 def test_those_in_one_bridge_hear_each_other_and_nobody_else() -> None:

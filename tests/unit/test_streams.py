@@ -1,0 +1,98 @@
+"""When recording ran in event streams of a real Asterisk (tests/wire/streams), replayed through translation and core.
+
+Of each start and stop the fact that caused it is asserted. The oracle of the property tests judges every step too.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pbxguard.core.facts import ChannelCreated, Fact
+from pbxguard.core.ids import SegmentId, Uniqueid
+from pbxguard.core.purposes import Mode
+from pbxguard.pbx.ami.translate import translate
+from tests.property.trial import Trial
+from tests.property.world import PROOF
+from tests.wire.streams import load, names
+
+Moment = tuple[str, str, str]
+"""(started or stopped, name of the own device, the fact that caused it)"""
+
+
+def replay(stream: str, told: tuple[str, ...]) -> tuple[Trial, list[Moment]]:
+    """The stream with a disclosure heard by each trunk in `told` as soon as it exists, and a beat an event."""
+    trial = Trial()
+    begin = trial.now
+    devices: dict[Uniqueid, str] = {}
+    moments: list[Moment] = []
+    for event in load(stream):
+        trial.now = begin + float(event["received"])
+        trial.beat()
+        for fact in translate(event, trial.now):
+            before = set(trial.wanted)
+            trial.feed(fact)
+            if isinstance(fact, ChannelCreated):
+                devices[fact.channel] = fact.name.rpartition("-")[0].removeprefix("PJSIP/")
+                if devices[fact.channel] in told:
+                    trial.feed(trial.world.hears(fact.channel, (PROOF,), Mode.NOTICE))
+            moments += changes(trial, before, fact, devices)
+    return trial, moments
+
+
+def changes(trial: Trial, before: set[SegmentId], fact: Fact, devices: dict[Uniqueid, str]) -> list[Moment]:
+    cause = type(fact).__name__
+    stopped = [trial.stopped[s] for s in trial.stopped if s in before]
+    started = [start for segment, start in trial.wanted.items() if segment not in before]
+    trial.close_all()
+    return [("stopped", devices[s.leg], cause) for s in stopped] + [("started", devices[s.leg], cause) for s in started]
+
+
+BOTH = ("trunk-a", "trunk-b")
+STARTED, LEFT = ("started", "100", "BridgeEntered"), ("stopped", "100", "BridgeLeft")
+EXPECTED: dict[str, tuple[tuple[str, ...], list[Moment]]] = {
+    "plain": (("trunk-a",), [STARTED, LEFT]),
+    "hold": (("trunk-a",), [STARTED, ("stopped", "100", "Held"), ("started", "100", "Unheld"), LEFT]),
+    "queue_local": (("trunk-a",), [("started", "101", "BridgeEntered"), ("stopped", "101", "BridgeLeft")]),
+    "attended_refer": (("trunk-a",), [STARTED, ("stopped", "100", "Held")]),
+    "blind_refer": (BOTH, [STARTED, LEFT]),
+    "second_ringing": (("trunk-a",), [STARTED, LEFT]),
+    "three_way": (
+        BOTH,
+        [STARTED, ("stopped", "100", "ChannelCreated"), ("started", "100", "ChannelHungUp"), LEFT],
+    ),
+    "feature_transfer": (BOTH, [STARTED, ("stopped", "100", "Held")]),
+    "outbound_told": (("trunk-b",), [STARTED, LEFT]),
+    "forwarded": (BOTH, []),
+    "spied": (
+        ("trunk-a",),
+        [STARTED, ("stopped", "100", "SpyStarted"), ("started", "100", "SpyStopped"), LEFT],
+    ),
+}
+
+
+@pytest.mark.parametrize("stream", EXPECTED)
+def test_recording_runs_exactly_when_it_may(stream: str) -> None:
+    told, expected = EXPECTED[stream]
+    trial, moments = replay(stream, told)
+    assert moments == expected
+    assert not trial.wanted
+    assert set(trial.segments.values()) == trial.sealed
+
+
+@pytest.mark.parametrize("stream", EXPECTED)
+def test_the_same_call_untold_is_never_recorded(stream: str) -> None:
+    assert replay(stream, ())[1] == []
+
+
+def test_at_the_swap_of_an_attended_transfer_nothing_is_recorded_though_all_were_told() -> None:
+    _, moments = replay("attended_refer", BOTH)
+    assert moments == [
+        STARTED,
+        ("stopped", "100", "Held"),
+        ("started", "100", "BridgeEntered"),  # the consultation, with the customer on hold
+        ("stopped", "100", "Unheld"),
+    ]
+
+
+def test_no_recorded_stream_is_forgotten() -> None:
+    assert set(EXPECTED) == set(names())
