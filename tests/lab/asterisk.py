@@ -49,6 +49,7 @@ class Line:
     host: str = "127.0.0.1"  # the loopback address its phone sits on
     port: int = 0  # where its phone listens; one that registers tells Asterisk itself
     server: str = ""  # host:port of the Asterisk
+    caller_id: str = ""  # of one that registers, when its name is no number
 
     @property
     def registers(self) -> bool:
@@ -86,6 +87,21 @@ class Ports:
     def usual(cls) -> Ports:
         """The ports that every Asterisk user knows, for a namespace of its own or a demo to attach to."""
         return cls(sip=5060, ami=5038, http=8088, agi=4573)
+
+    @classmethod
+    def usual_where_free(cls) -> Ports:
+        """The usual ports, with a free one for each that is taken at this moment."""
+        usual, spare = cls.usual(), iter(free_ports(4))
+
+        def unless_taken(port: int) -> int:
+            return port if is_free(port) else next(spare)
+
+        return cls(
+            sip=unless_taken(usual.sip),
+            ami=unless_taken(usual.ami),
+            http=unless_taken(usual.http),
+            agi=unless_taken(usual.agi),
+        )
 
 
 DIALPLAN = """\
@@ -201,7 +217,8 @@ class Asterisk:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
+                process_group=0,  # Ctrl-C at the terminal is for us, who then end it
             )
         try:
             await self._booted()
@@ -378,7 +395,7 @@ class Asterisk:
                 f"allow={codecs}\ndirect_media=no\nmedia_address=127.0.0.1\nbind_rtp_to_media_address=yes\n"
                 f"aors={line.name}\ndtmf_mode=rfc4733\ntimers=no\nallow_subscribe=no\n"
                 + (f"auth={line.name}\n" if line.registers else "")
-                + (f"callerid={line.name} <{line.name}>\n" if line.registers else "")
+                + (f"callerid={line.name} <{line.caller_id or line.name}>\n" if line.registers else "")
             )
             if line.registers:
                 parts.append(
@@ -437,6 +454,18 @@ def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
     return ports
 
 
+def is_free(port: int) -> bool:
+    """Whether nobody has this port, UDP or TCP, on any address at this moment."""
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, kind == socket.SOCK_STREAM)
+            try:
+                one.bind(("0.0.0.0", port))
+            except OSError:
+                return False
+    return True
+
+
 async def server_name(port: int, deadline_s: float = 5.0) -> str:
     """Who answers SIP on a loopback port: its `Server` header; empty when nobody does."""
     loop = asyncio.get_running_loop()
@@ -474,6 +503,6 @@ def _options(here: str, there: str) -> str:
     return "\r\n".join(lines)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """In the child: end when the test process ends, however it ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from tests.lab.asterisk import REPO, Asterisk, LabError, Line, Ports, default_lines
+from tests.lab.asterisk import REPO, Asterisk, LabError, Line, Ports, default_lines, die_with_parent
 
 POLL_S = 0.05
 READY_DEADLINE_S = 40.0
@@ -101,6 +101,9 @@ class Installation:
     `head` holds top-level keys, `settings` tables. Every prompt is approved but those named in `unapproved`.
     """
 
+    officer = "the lab's officer"
+    """In whose name prompts are approved."""
+
     def __init__(
         self,
         *,
@@ -144,6 +147,7 @@ class Installation:
             await self.approve(*(await self.prompts() if self.unapproved else ()))
             await self.start()
         except BaseException:
+            await self.stop()
             await self.asterisk.stop()
             raise
         return self
@@ -217,7 +221,7 @@ active = true
 
     async def approve(self, *names: str) -> None:
         """Approve these prompts, or all when none is named; the service plays them after its next start."""
-        await self.run("prompts", "approve", *(names or ("--all",)), "--by", "the lab's officer")
+        await self.run("prompts", "approve", *(names or ("--all",)), "--by", self.officer)
 
     # -- the service -------------------------------------------------------------------------------------------------
 
@@ -235,6 +239,8 @@ active = true
                 stdout=log,
                 stderr=log,
                 cwd=REPO,
+                preexec_fn=die_with_parent,
+                process_group=0,  # Ctrl-C at the terminal is for us, who then end it
             )
         end = time.monotonic() + READY_DEADLINE_S
         while True:

@@ -214,6 +214,7 @@ class Phone:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
                 limit=1 << 20,
+                process_group=0,  # Ctrl-C at the terminal is for us, who then hang up
             )
         self._reading = asyncio.get_running_loop().create_task(self._read(), name=f"phone {self.name}")
         self._send(
