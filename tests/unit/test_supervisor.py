@@ -1,0 +1,231 @@
+"""The loop: segments, seals, lamps, restarts, boots. What it decides is in test_law_table and the property tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeVar
+
+from pbxguard.core.commands import Command, Lamp, ReportCall, SealRecording, ShowLamp, StartRecording, StopRecording
+from pbxguard.core.facts import (
+    AuditHealthy,
+    BeatReturned,
+    ChannelStateChanged,
+    Fact,
+    Objected,
+    PolicyReloaded,
+    SegmentClosed,
+    SegmentStartFailed,
+    SnapshotTaken,
+    SpoolHasRoom,
+    SwitchedOff,
+)
+from pbxguard.core.facts import ChannelState as State
+from pbxguard.core.ids import RecordingId, SegmentId, Uniqueid, recording_id
+from pbxguard.core.purposes import Mode
+from pbxguard.core.reasons import Reason
+from pbxguard.core.supervisor import Supervisor
+from tests.property.world import PROOF, SALES, World, make_policy
+
+NOW = 100.0
+
+
+class Loop:
+    """A supervisor in good health, and the world that it looks at."""
+
+    def __init__(self, numbering: dict[RecordingId, int] | None = None, world: World | None = None) -> None:
+        self.world = world or World()
+        self.supervisor = Supervisor(make_policy(), "node", numbering)
+        self.feed(AuditHealthy(True), SpoolHasRoom(True))
+
+    def feed(self, *facts: Fact, now: float = NOW) -> list[Command]:
+        return [command for fact in facts for command in self.supervisor.handle(fact, now)]
+
+    def awake(self) -> Loop:
+        self.feed(self.world.snapshot(), BeatReturned(NOW - 0.01))
+        return self
+
+    def talk(self) -> tuple[Uniqueid, Uniqueid, StartRecording]:
+        caller, facts = self.world.incoming()
+        self.feed(*facts)
+        leg, facts = self.world.dial(caller, "PJSIP/101")
+        commands = self.feed(*facts, *self.world.meet(caller, leg))
+        return caller, leg, only(commands, StartRecording)
+
+
+T = TypeVar("T", bound=Command)
+
+
+def only(commands: list[Command], kind: type[T]) -> T:
+    found = [command for command in commands if isinstance(command, kind)]
+    assert len(found) == 1
+    return found[0]
+
+
+def none(commands: list[Command], *kinds: type[Command]) -> bool:
+    return not any(isinstance(command, kinds) for command in commands)
+
+
+def test_a_call_is_sealed_once_when_it_has_ended_and_its_last_segment_is_closed() -> None:
+    loop = Loop().awake()
+    caller, leg, start = loop.talk()
+    commands = loop.feed(*loop.world.hang_up(caller), *loop.world.hang_up(leg))
+    assert none(commands, SealRecording)
+    assert only(commands, StopRecording).reasons == (Reason.EXTERNAL_LEFT,)
+    seal = only(loop.feed(SegmentClosed(start.segment)), SealRecording)
+    assert seal.recording == start.recording
+    assert seal.outcome.reasons == (Reason.CALL_ENDED,)
+    assert loop.feed(SegmentClosed(start.segment), SegmentStartFailed(start.segment, "late")) == []
+
+
+def test_a_segment_closed_before_the_call_ends_is_sealed_at_its_end() -> None:
+    loop = Loop().awake()
+    caller, leg, start = loop.talk()
+    loop.feed(*loop.world.hang_up(leg), SegmentClosed(start.segment))
+    only(loop.feed(*loop.world.hang_up(caller)), SealRecording)
+
+
+def test_a_call_without_a_segment_is_never_sealed() -> None:
+    loop = Loop().awake()
+    caller, facts = loop.world.incoming()
+    commands = loop.feed(*facts, *loop.world.hang_up(caller))
+    assert none(commands, SealRecording, StartRecording)
+    assert [c.ended for c in commands if isinstance(c, ReportCall)][-1]
+
+
+def test_what_a_late_fact_says_of_an_ended_call_opens_it_no_more() -> None:
+    loop = Loop().awake()
+    caller, facts = loop.world.incoming()
+    loop.feed(*facts, *loop.world.hang_up(caller))
+    assert loop.feed(*facts) == []
+
+
+def test_nothing_is_known_of_a_segment_that_never_was() -> None:
+    assert Loop().awake().feed(SegmentClosed(SegmentId("x-001")), SegmentStartFailed(SegmentId("x-001"), "")) == []
+
+
+def test_the_proof_of_a_stop_is_the_last_beat_that_came_back_and_never_a_beat_to_come() -> None:
+    loop = Loop().awake()
+    caller, _, _ = loop.talk()
+    loop.feed(BeatReturned(NOW + 1))
+    loop.feed(BeatReturned(NOW - 5))
+    assert only(loop.feed(Objected(caller), now=NOW + 0.1), StopRecording).proven == NOW
+
+
+def test_a_recorder_that_stops_by_itself_is_not_started_again_at_once() -> None:
+    loop = Loop().awake()
+    _, _, start = loop.talk()
+    assert none(loop.feed(SegmentClosed(start.segment)), StartRecording, StopRecording)
+    assert none(loop.feed(BeatReturned(NOW + 1.9), now=NOW + 1.9), StartRecording)
+    again = only(loop.feed(BeatReturned(NOW + 2.0), now=NOW + 2.0), StartRecording)
+    assert again.segment != start.segment
+    assert again.recording == start.recording
+
+
+def test_at_a_transfer_the_old_leg_is_stopped_before_the_new_one_starts() -> None:
+    loop = Loop().awake()
+    caller, leg, _ = loop.talk()
+    other, facts = loop.world.dial(leg, "PJSIP/102")
+    loop.feed(*facts, *loop.world.enter(loop.world.bridge_of(caller), other))
+    commands = loop.feed(*loop.world.leave(leg))
+    kinds = [type(c) for c in commands if isinstance(c, StopRecording | StartRecording)]
+    assert kinds == [StopRecording, StartRecording]
+
+
+def test_the_lamp_of_the_phone_changes_when_its_recorder_does() -> None:
+    loop = Loop().awake()
+    caller, leg, start = loop.talk()
+    commands = loop.feed(Objected(caller), SegmentClosed(start.segment), *loop.world.hang_up(leg))
+    assert [c.lamp for c in commands if isinstance(c, ShowLamp)] == [Lamp.NOT_RECORDED]
+
+
+def test_the_lamp_goes_out_when_the_start_failed() -> None:
+    loop = Loop().awake()
+    _, _, start = loop.talk()
+    assert only(loop.feed(SegmentStartFailed(start.segment, "refused")), ShowLamp).lamp is Lamp.NOT_RECORDED
+
+
+def test_a_restart_goes_on_counting_and_seals_what_was_begun_before_it() -> None:
+    loop = Loop().awake()
+    caller, leg, start = loop.talk()
+    anew = Loop({start.recording: 3}, loop.world)
+    anew.feed(loop.world.hears(caller, (PROOF,), Mode.NOTICE))
+    assert none(anew.feed(loop.world.snapshot(), BeatReturned(NOW - 0.01)), StartRecording), "hold is unknown"
+    commands = anew.feed(*loop.world.leave(leg), *loop.world.meet(caller, leg))
+    assert only(commands, StartRecording).segment == f"{start.recording}-004"
+    unrecorded = Loop({start.recording: 3}, loop.world).awake()
+    assert only(unrecorded.feed(*loop.world.hang_up(caller)), SealRecording).recording == start.recording
+
+
+def test_what_was_heard_before_the_first_snapshot_is_not_forgotten_by_it() -> None:
+    loop = Loop()
+    caller, facts = loop.world.incoming()
+    loop.feed(*facts)
+    loop.awake()
+    leg, facts = loop.world.dial(caller, "PJSIP/101")
+    start = only(loop.feed(*facts, *loop.world.meet(caller, leg)), StartRecording)
+    assert start.recording == recording_id("node", loop.world.boot, caller), "the id hangs on the boot"
+
+
+def test_a_new_boot_of_asterisk_ends_every_call_and_forgets_what_uniqueids_meant() -> None:
+    loop = Loop().awake()
+    caller, leg, start = loop.talk()
+    loop.world.boot = "boot-2"
+    picture = loop.world.snapshot()
+    commands = loop.feed(SnapshotTaken("boot-2"))
+    assert only(commands, StopRecording).segment == start.segment
+    assert only(loop.feed(SegmentClosed(start.segment)), SealRecording).recording == start.recording
+    commands = loop.feed(picture, BeatReturned(NOW))
+    assert none(commands, StartRecording)
+    assert loop.supervisor.memory.of(caller).heard == []
+    assert loop.supervisor.calls[caller].recording != start.recording
+    assert leg in loop.supervisor.board.channels
+
+
+def test_who_is_not_in_the_snapshot_has_hung_up() -> None:
+    loop = Loop().awake()
+    caller, leg, start = loop.talk()
+    loop.world.hang_up(caller)
+    loop.world.hang_up(leg)
+    commands = loop.feed(loop.world.snapshot())
+    assert only(commands, StopRecording).segment == start.segment
+    only(loop.feed(SegmentClosed(start.segment)), SealRecording)
+
+
+def test_a_callee_seen_in_a_snapshot_only_is_still_one_whom_we_called() -> None:
+    loop = Loop()
+    leg, created = loop.world.create("PJSIP/101", State.UP)
+    callee, facts = loop.world.dial(leg, "PJSIP/trunk-b", "0612345678")
+    loop.world.meet(leg, callee)
+    loop.awake()
+    commands = loop.feed(loop.world.hears(callee, (SALES,), Mode.NOTICE))
+    assert only(commands, ReportCall).outcome.direction is not None
+    assert Reason.WRONG_DIRECTION not in only(commands, ReportCall).outcome.reasons
+    assert created not in facts
+
+
+def test_when_the_patterns_change_everybody_is_told_anew_who_he_is() -> None:
+    loop = Loop().awake()
+    _, _, start = loop.talk()
+    policy = loop.supervisor.policy
+    loop.supervisor.policy = replace(policy, parties=replace(policy.parties, private=("PJSIP/101-*",)))
+    assert only(loop.feed(PolicyReloaded()), StopRecording).segment == start.segment
+
+
+def test_the_same_health_said_again_decides_nothing_anew() -> None:
+    loop = Loop().awake()
+    loop.talk()
+    assert loop.feed(AuditHealthy(True), SpoolHasRoom(True), BeatReturned(NOW)) == []
+
+
+def test_what_forbids_every_recording_is_known_to_the_doors() -> None:
+    loop = Loop()
+    assert set(loop.supervisor.closed(NOW)) == {Reason.NOT_CONNECTED, Reason.BEAT_LATE}
+    loop.awake()
+    assert loop.supervisor.closed(NOW) == ()
+    loop.feed(SwitchedOff(), AuditHealthy(False), SpoolHasRoom(False))
+    assert set(loop.supervisor.closed(NOW)) == {Reason.SWITCHED_OFF, Reason.AUDIT_UNHEALTHY, Reason.SPOOL_FULL}
+    assert Reason.BEAT_LATE in loop.supervisor.closed(NOW + 3)
+
+
+def test_facts_about_channels_that_never_were_do_nothing() -> None:
+    assert Loop().awake().feed(ChannelStateChanged(Uniqueid("9.9"), State.UP), Objected(Uniqueid("9.9"))) == []
