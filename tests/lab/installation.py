@@ -13,20 +13,23 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tests.lab.asterisk import REPO, Asterisk, LabError, Line, Ports, default_lines, die_with_parent
+from tests.lab.asterisk import REPO, Asterisk, LabError, Line, Ports, default_lines
 
 POLL_S = 0.05
 READY_DEADLINE_S = 40.0
 SEAL_DEADLINE_S = 30.0
 LOAD_AGENT = "190"
 """The line on which SIPp answers."""
+LOAD_NUMBER = "31201239002"
+"""Reaches the load agent of the caller's last three digits: `load007`, a phone of its own, answered by SIPp."""
+LOAD = {"load_agent": LOAD_AGENT, "load_number": LOAD_NUMBER}
 STOP_DEADLINE_S = 15.0
 
 DIALPLAN = """\
@@ -34,7 +37,6 @@ DIALPLAN = """\
 
 [globals]
 PBXGUARD_AGI=127.0.0.1:{agi}
-LOAD_AGENT={load_agent}
 
 [internal]
 exten => _1XX,1,Dial(PJSIP/${{EXTEN}},60,tT)
@@ -66,9 +68,11 @@ exten => 31201239000,1,Gosub(pbxguard-disclose,s,1(contract_evidence))
 ; 31201239001: the sales queue
 exten => 31201239001,1,Gosub(pbxguard-disclose,s,1(contract_evidence))
  same => n,Queue(sales,tT,,,60)
-; 31201239002: the load agent
-exten => 31201239002,1,Gosub(pbxguard-disclose,s,1(contract_evidence))
- same => n,Dial(PJSIP/${{LOAD_AGENT}},60)
+; the load agents: each is a device of its own, since a phone with two calls is not recorded
+exten => {load_number},1,Gosub(pbxguard-disclose,s,1(contract_evidence))
+ same => n,Set(agent=${{CALLERID(num):-3}})
+ same => n,UserEvent(LoadCall,Number: ${{agent}},Result: ${{PBXGUARD_RESULT}},Reason: ${{PBXGUARD_REASON}})
+ same => n,Dial(${{PJSIP_DIAL_CONTACTS(load${{agent}},{load_agent},${{agent}})}},60)
 {more}
 """
 
@@ -96,39 +100,37 @@ def lines() -> list[Line]:
 
 
 class Installation:
-    """An async context manager. `mode`, `head` and `settings` (TOML text) go into the configuration file.
-
-    `head` holds top-level keys, `settings` tables. Every prompt is approved but those named in `unapproved`.
-    """
-
-    officer = "the lab's officer"
-    """In whose name prompts are approved."""
+    """An async context manager. `mode`, `purposes` and `settings` (TOML text) go into the configuration file."""
 
     def __init__(
         self,
         *,
         mode: str = "guard",
         dialplan: str = "",
-        head: str = "",
         settings: str = "",
-        unapproved: Collection[str] = (),
         rate: int = 8000,
         ports: Ports | None = None,
         keep: bool = False,
         queues: str = "",
         extra_lines: Sequence[Line] = (),
+        load_agents: int = 0,
+        python_options: Sequence[str] = (),
     ) -> None:
         ports = ports or Ports.free()
         self.asterisk = Asterisk(
-            dialplan=DIALPLAN.format(repo=REPO, more=dialplan, agi=ports.agi, load_agent=LOAD_AGENT),
+            dialplan=DIALPLAN.format(repo=REPO, more=dialplan, agi=ports.agi, **LOAD),
             rate=rate,
             ports=ports,
             keep=keep,
-            lines=[*lines(), *extra_lines],
+            lines=[
+                *lines(),
+                *extra_lines,
+                *(Line(f"load{n:03d}", "internal", password="-") for n in range(load_agents)),
+            ],
             files={"queues.conf": queues} if queues else {},
         )
-        self.mode, self.head, self.more_settings, self.rate = mode, head, settings, rate
-        self.unapproved = unapproved
+        self.mode, self.more_settings, self.rate = mode, settings, rate
+        self.python_options = python_options
         self.home = self.asterisk.run_dir / "pbxguard"
         self.archive = self.home / "archive"
         self.spool = self.home / "spool"
@@ -144,10 +146,9 @@ class Installation:
         await self.asterisk.start()
         try:
             await self.run("prompts", "build")
-            await self.approve(*(await self.prompts() if self.unapproved else ()))
+            await self.run("prompts", "approve", "--all", "--by", "the lab's officer")
             await self.start()
         except BaseException:
-            await self.stop()
             await self.asterisk.stop()
             raise
         return self
@@ -166,7 +167,6 @@ class Installation:
         return f"""\
 node = "lab"
 mode = "{self.mode}"
-{self.head}
 rate = {self.rate}
 languages = ["nl", "en"]
 
@@ -203,7 +203,7 @@ directory = "{self.home}/prompts"
 path = "{self.socket}"
 
 [parties]
-own = ["PJSIP/1[0-9][0-9]-*"]
+own = ["PJSIP/1[0-9][0-9]-*", "PJSIP/load[0-9]*-*"]
 external = ["PJSIP/trunk-*"]
 
 [purposes.quality_training]
@@ -212,17 +212,6 @@ active = true
 {self.more_settings}
 """
 
-    # -- prompts -----------------------------------------------------------------------------------------------------
-
-    async def prompts(self) -> list[str]:
-        """The names of the prompts that are to be approved."""
-        listed = (await self.run("prompts", "list", "--json")).json()["prompts"]
-        return [one["name"] for one in listed if one["name"] not in self.unapproved]
-
-    async def approve(self, *names: str) -> None:
-        """Approve these prompts, or all when none is named; the service plays them after its next start."""
-        await self.run("prompts", "approve", *(names or ("--all",)), "--by", self.officer)
-
     # -- the service -------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -230,6 +219,7 @@ active = true
         with self.logfile.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                *self.python_options,
                 "-m",
                 "pbxguard",
                 "--config",
@@ -239,8 +229,6 @@ active = true
                 stdout=log,
                 stderr=log,
                 cwd=REPO,
-                preexec_fn=die_with_parent,
-                process_group=0,  # Ctrl-C at the terminal is for us, who then end it
             )
         end = time.monotonic() + READY_DEADLINE_S
         while True:

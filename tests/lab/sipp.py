@@ -84,13 +84,17 @@ async def call_many(
 
 @asynccontextmanager
 async def agents(
-    asterisk: Asterisk, *, line: str = "190", ring_s: float = 0.2, hertz: float = AGENT_HZ
+    asterisk: Asterisk, *, line: str = "190", ring_s: float = 0.2, tones: Sequence[float] = (AGENT_HZ,)
 ) -> AsyncIterator[Path]:
-    """Agents on a line with a static contact: every call rings, is answered, and hears the tone until hung up."""
+    """Agents on a line with a static contact: every call rings, is answered, and hears a tone until hung up.
+
+    Of several tones, a call to ``sip:007@...`` hears number 7.
+    """
     folder = asterisk.run_dir / "sipp" / f"agents-{asyncio.get_running_loop().time():.6f}"
     folder.mkdir(parents=True)
-    _write_tone(folder, hertz)
-    (folder / "uas.xml").write_text(_uas(folder, hertz, ring_s))
+    for hertz in tones:
+        _write_tone(folder, hertz)
+    (folder / "uas.xml").write_text(_uas(folder, tones, ring_s))
     place = asterisk.line(line)
     process = await _start(asterisk, folder, _command(place, folder, "uas", port=place.port))
     try:
@@ -184,12 +188,18 @@ def _request(method: str, cseq: int, to: str = "[peer_tag_param]", body: str = "
     return "<![CDATA[\n" + "\n".join(lines) + "\n]]>"
 
 
+def _choice(folder: Path, tones: Sequence[tuple[int, float]]) -> tuple[str, str]:
+    """Plays the tone that belongs to variable `n`.
+
+    rtp_stream's file is fixed in the scenario: so every call passes all of them and plays that of its own number.
+    """
+    tests = "".join(f'<test assign_to="is{n}" variable="n" compare="equal" value="{n}"/>' for n, _ in tones)
+    plays = "".join(f'<nop condexec="is{n}"><action>{_play(folder, hertz)}</action></nop>\n' for n, hertz in tones)
+    return tests, plays
+
+
 def _uac(folder: Path, calls: Sequence[LoadCall], talk_s: float) -> str:
-    # rtp_stream's file is fixed in the scenario: so every call passes all of them and plays that of its own number.
-    tests = "".join(f'<test assign_to="is{n}" variable="n" compare="equal" value="{n}"/>' for n in range(len(calls)))
-    plays = "".join(
-        f'<nop condexec="is{n}"><action>{_play(folder, call.hertz)}</action></nop>\n' for n, call in enumerate(calls)
-    )
+    tests, plays = _choice(folder, [(n, call.hertz) for n, call in enumerate(calls)])
     return f"""<?xml version="1.0" encoding="UTF-8"?>
 <scenario name="callers">
 <nop><action><assignstr assign_to="own" value="[field2]"/><todouble assign_to="n" variable="own"/>{tests}</action></nop>
@@ -223,17 +233,25 @@ def _answer(status: str, body: str = "", tag: str = ";tag=[pid]a[call_number]") 
     return "<![CDATA[\n" + "\n".join(lines) + "\n]]>"
 
 
-def _uas(folder: Path, hertz: float, ring_s: float) -> str:
+def _uas(folder: Path, tones: Sequence[float], ring_s: float) -> str:
+    if len(tones) == 1:
+        asked, plays = "", f"<nop><action>{_play(folder, tones[0])}</action></nop>"
+    else:
+        tests, plays = _choice(folder, list(enumerate(tones)))
+        asked = f"""<action>
+<ereg regexp="sip:([0-9]+)@" search_in="msg" check_it="true" assign_to="uri,own"/>
+<todouble assign_to="n" variable="own"/>{tests}</action>"""
     return f"""<?xml version="1.0" encoding="UTF-8"?>
 <scenario name="agents">
-<recv request="INVITE" crlf="true"/>
+<recv request="INVITE" crlf="true">{asked}</recv>
 <send>{_answer("180 Ringing")}</send>
 <pause milliseconds="{round(ring_s * 1000)}"/>
 <send retrans="500">{_answer("200 OK", SDP)}</send>
 <recv request="ACK"/>
-<nop><action>{_play(folder, hertz)}</action></nop>
+{plays}
 <recv request="BYE"/>
 <send>{_answer("200 OK", tag="")}</send>
 <timewait milliseconds="1000"/>
+{'<Reference variables="uri"/>' if asked else ""}
 </scenario>
 """
