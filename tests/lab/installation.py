@@ -13,14 +13,14 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tests.lab.asterisk import REPO, Asterisk, LabError, Line, Ports, default_lines
+from tests.lab.asterisk import REPO, Asterisk, LabError, Line, Ports, default_lines, die_with_parent
 
 POLL_S = 0.05
 READY_DEADLINE_S = 40.0
@@ -100,14 +100,22 @@ def lines() -> list[Line]:
 
 
 class Installation:
-    """An async context manager. `mode`, `purposes` and `settings` (TOML text) go into the configuration file."""
+    """An async context manager. `mode`, `head` and `settings` (TOML text) go into the configuration file.
+
+    `head` holds top-level keys, `settings` tables. Every prompt is approved but those named in `unapproved`.
+    """
+
+    officer = "the lab's officer"
+    """In whose name prompts are approved."""
 
     def __init__(
         self,
         *,
         mode: str = "guard",
         dialplan: str = "",
+        head: str = "",
         settings: str = "",
+        unapproved: Collection[str] = (),
         rate: int = 8000,
         ports: Ports | None = None,
         keep: bool = False,
@@ -129,7 +137,8 @@ class Installation:
             ],
             files={"queues.conf": queues} if queues else {},
         )
-        self.mode, self.more_settings, self.rate = mode, settings, rate
+        self.mode, self.head, self.more_settings, self.rate = mode, head, settings, rate
+        self.unapproved = unapproved
         self.python_options = python_options
         self.home = self.asterisk.run_dir / "pbxguard"
         self.archive = self.home / "archive"
@@ -146,9 +155,10 @@ class Installation:
         await self.asterisk.start()
         try:
             await self.run("prompts", "build")
-            await self.run("prompts", "approve", "--all", "--by", "the lab's officer")
+            await self.approve(*(await self.prompts() if self.unapproved else ()))
             await self.start()
         except BaseException:
+            await self.stop()
             await self.asterisk.stop()
             raise
         return self
@@ -167,6 +177,7 @@ class Installation:
         return f"""\
 node = "lab"
 mode = "{self.mode}"
+{self.head}
 rate = {self.rate}
 languages = ["nl", "en"]
 
@@ -212,6 +223,17 @@ active = true
 {self.more_settings}
 """
 
+    # -- prompts -----------------------------------------------------------------------------------------------------
+
+    async def prompts(self) -> list[str]:
+        """The names of the prompts that are to be approved."""
+        listed = (await self.run("prompts", "list", "--json")).json()["prompts"]
+        return [one["name"] for one in listed if one["name"] not in self.unapproved]
+
+    async def approve(self, *names: str) -> None:
+        """Approve these prompts, or all when none is named; the service plays them after its next start."""
+        await self.run("prompts", "approve", *(names or ("--all",)), "--by", self.officer)
+
     # -- the service -------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -229,6 +251,8 @@ active = true
                 stdout=log,
                 stderr=log,
                 cwd=REPO,
+                preexec_fn=die_with_parent,
+                process_group=0,  # Ctrl-C at the terminal is for us, who then end it
             )
         end = time.monotonic() + READY_DEADLINE_S
         while True:
