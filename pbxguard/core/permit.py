@@ -202,13 +202,25 @@ def _needed(case: Case, talker: Talker, purpose: PurposeName) -> Mode:
 
 
 def _approved(case: Case, talker: Talker, purpose: PurposeName) -> bool:
-    """The disclosure that it heard is approved as it was heard; untold, one that could be played is."""
+    """The disclosure that it heard is approved as it was heard; untold, one that a door could have played is."""
     if (heard := _heard(case, talker, purpose)) is not None:
         disclosure = case.policy.disclosures.get(heard.disclosure)
         return disclosure is not None and disclosure.digest == heard.digest
     return any(
-        purpose in key.purposes and key.language == case.conversation.language for key in case.policy.disclosures
+        purpose in key.purposes
+        and key.language == case.conversation.language
+        and key.direction_name == talker.direction.value
+        and key.mode is _due(case, talker, key.purposes)
+        for key in case.policy.disclosures
     )
+
+
+def _due(case: Case, talker: Talker, purposes: tuple[PurposeName, ...]) -> Mode:
+    """The mode of one notice for all of these, as the door chooses it: the strictest that one of them needs."""
+    mode = Mode.NOTICE
+    for purpose in purposes:
+        mode = mode.stricter(_needed(case, talker, purpose))
+    return mode
 
 
 def _asks_consent(case: Case, purpose: PurposeName) -> bool:
