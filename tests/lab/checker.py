@@ -110,17 +110,19 @@ class Stretch:
 class Found:
     """A known sound in a track: where it begins, and until where it was heard without a break.
 
-    `heard_s` counts from the sound's beginning; `score` is the correlation of the heard part (1.0 is equal).
+    `heard_s` counts from the sound's beginning; `score` is the correlation of the heard part (1.0 is equal) before
+    any slip; `slipped_s` is how much later than due its end was heard.
     """
 
     start_s: float
     heard_s: float
     complete: bool
     score: float
+    slipped_s: float = 0.0
 
     @property
     def end_s(self) -> float:
-        return self.start_s + self.heard_s
+        return self.start_s + self.heard_s + self.slipped_s
 
 
 def read(path: Path | str) -> list[Track]:
@@ -292,10 +294,11 @@ def chirp_stretches(track: Track, chirp: Chirp) -> list[Stretch]:
     ]
 
 
-def locate(track: Track, sound: Track, *, after_s: float = 0.0) -> Found | None:
+def locate(track: Track, sound: Track, *, after_s: float = 0.0, most_slip_s: float = 0.0) -> Found | None:
     """Where a known sound (a prompt) is best heard in a track, and how much of it; None when it is not there.
 
-    Silence at the sound's end cannot be heard and does not count: what is silent there may be anything.
+    Silence at the sound's end cannot be heard and does not count: what is silent there may be anything. A phone on a
+    busy machine drops or repeats a packet: up to `most_slip_s` of a gap or shift is bridged, if the sound goes on.
     """
     part = track.part(after_s)
     audible = np.flatnonzero(np.abs(sound.samples) > PRESENT)
@@ -304,18 +307,27 @@ def locate(track: Track, sound: Track, *, after_s: float = 0.0) -> Found | None:
     if len(part.samples) < len(head) or not np.any(head):
         return None
     start = int(np.argmax(_correlation(part.samples, head)))
-    block = round(BLOCK_S * sound.rate)
-    good = 0
+    block, most_slip = round(BLOCK_S * sound.rate), round(most_slip_s * sound.rate)
+    good = slip = unlike = 0
+    unbroken = True
+    exact = 0
     for begin in range(0, len(sound.samples), block):
         want = sound.samples[begin : begin + block]
-        have = part.samples[start + begin : start + begin + len(want)]
-        if len(have) < len(want) or _alike(have, want) < BLOCK_SCORE:
-            break
-        good = begin + len(want)
+        at = _near(part.samples, want, start + begin + slip, most_slip)
+        if at is None:
+            unbroken = False
+            unlike += len(want)
+            if unlike > most_slip:
+                break
+            continue
+        unbroken = unbroken and at == start + begin
+        slip, unlike, good = at - start - begin, 0, begin + len(want)
+        exact = good if unbroken else exact
     if good == 0:
         return None
-    score = _alike(part.samples[start : start + good], sound.samples[:good])
-    return Found(after_s + start / track.rate, good / track.rate, good == len(sound.samples), score)
+    score = _alike(part.samples[start : start + exact], sound.samples[:exact])
+    complete = good == len(sound.samples)
+    return Found(after_s + start / track.rate, good / track.rate, complete, score, slip / track.rate)
 
 
 class _ChirpWindow:
@@ -460,6 +472,18 @@ def _alike(a: Samples, b: Samples) -> float:
     if power_b < silent:
         return 1.0 if power_a < 4 * silent else 0.0
     return float(np.sum(a * b)) / math.sqrt(max(power_a, 1e-12) * power_b)
+
+
+def _near(samples: Samples, want: Samples, at: int, most_slip: int) -> int | None:
+    """Where a block of a sound is heard, at most `most_slip` samples from where it is due; None when it is not."""
+    if len(samples[at : at + len(want)]) == len(want) and _alike(samples[at : at + len(want)], want) >= BLOCK_SCORE:
+        return at
+    first = max(at - most_slip, 0)
+    around = samples[first : at + len(want) + most_slip]
+    if most_slip == 0 or len(around) < len(want) or not np.any(want):
+        return None
+    best = int(np.argmax(_correlation(around, want)))
+    return first + best if _alike(around[best : best + len(want)], want) >= BLOCK_SCORE else None
 
 
 def _wrapped(difference: float, period: float) -> float:

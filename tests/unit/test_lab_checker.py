@@ -124,6 +124,23 @@ def test_a_prompt_is_located_and_a_cut_one_is_not_complete() -> None:
     assert checker.locate(line(silence(0.7), tone(A, 2.0)), speech) is None
 
 
+def test_a_prompt_that_slips_is_followed_to_its_end_and_a_cut_one_still_is_not_complete() -> None:
+    speech = Track(np.random.default_rng(2).normal(0, 0.1, RATE * 2), RATE)
+    early, late = speech.samples[: round(1.25 * RATE)], speech.samples[round(1.25 * RATE) :]
+    slipped = line(silence(0.7), early, silence(0.04), late, silence(0.5))
+    stiff = checker.locate(slipped, speech)
+    assert stiff is not None
+    assert not stiff.complete
+    found = checker.locate(slipped, speech, most_slip_s=0.2)
+    assert found is not None
+    assert found.complete
+    assert found.end_s == pytest.approx(2.74, abs=0.001)
+    cut = checker.locate(line(silence(0.7), early, silence(2)), speech, most_slip_s=0.2)
+    assert cut is not None
+    assert not cut.complete
+    assert cut.end_s == pytest.approx(1.9, abs=0.001)
+
+
 def test_loudness_is_told_relative_to_the_loudest() -> None:
     track = line(tone(A, 1.0) + 0.1 * tone(C, 1.0))
     assert checker.relative_db(track, C, 0.05) == pytest.approx(-20, abs=1)
