@@ -81,6 +81,12 @@ class SealRecording:
 
     recording: RecordingId
     outcome: CallOutcome
+    objected: tuple[PurposeName, ...] = ()
+    """Of the purposes recorded for, those that somebody objected to at any time of the call, on hold or alone too."""
+    destroy: bool = False
+    """All of them were objected to, and each asks that what was captured be destroyed (LAW.md 4)."""
+    lock: bool = False
+    """One that was objected to asks for a lock (art. 18(1)(d)): the recording is disputed."""
 
 
 class Lamp(Enum):

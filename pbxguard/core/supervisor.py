@@ -107,6 +107,9 @@ class Call:
     others: set[Uniqueid] = field(default_factory=set)
     segments: set[SegmentId] = field(default_factory=set)
     """Ours that are not closed yet."""
+    permitted: set[PurposeName] = field(default_factory=set)
+    """What its segments were recorded for."""
+    objected: set[PurposeName] = field(default_factory=set)
     had_segments: bool = False
     """At least one recorder was asked for."""
     ended: bool = False
@@ -366,6 +369,7 @@ class Supervisor:
         self._recorders[endpoint] += 1
         if (call := self.calls.get(permit.call)) is not None:
             call.segments.add(segment.id)
+            call.permitted.update(permit.purposes)
             call.had_segments = True
         return [StartRecording(permit, recording, segment.id, permit.leg), *self._light(endpoint)]
 
@@ -469,6 +473,7 @@ class Supervisor:
             call.spoke = call.spoke or meeting
             if len(externals) > 1:
                 call.others |= {u for u in externals if u != uniqueid}
+            call.objected |= self._objected(call)
             outcome = self.outcome(call)
             if outcome != call.reported:
                 call.reported = outcome
@@ -502,6 +507,7 @@ class Supervisor:
         if call is None:
             return []
         call.ended = True
+        call.objected |= self._objected(call)
         call.recorded = False
         commands: list[Command] = []
         if call.had_segments:
@@ -514,7 +520,20 @@ class Supervisor:
             return []
         self._by_recording.pop(call.recording, None)
         self._numbers.pop(call.recording, None)
-        return [SealRecording(call.recording, self.outcome(call))] if call.had_segments else []
+        if not call.had_segments:
+            return []
+        effects = {p: self.policy.purposes[p].on_objection for p in call.objected if p in self.policy.purposes}
+        destroy = set(effects) == call.permitted and set(effects.values()) == {OnObjection.DESTROY}
+        lock = OnObjection.LOCK in effects.values()
+        return [SealRecording(call.recording, self.outcome(call), tuple(sorted(call.objected)), destroy, lock)]
+
+    def _objected(self, call: Call) -> set[PurposeName]:
+        """What anybody outside in this call objected to, of what it was recorded for; it need not be running."""
+        if call.had_segments and not call.permitted:  # begun before a restart: for what it was told of, at most
+            heard = self.memory.of(call.channel.uniqueid).heard
+            call.permitted = {p for h in heard for p in h.disclosure.purposes}
+        notes = [self.memory.of(u) for u in (call.channel.uniqueid, *call.others)]
+        return {p for p in call.permitted for n in notes if n.objected_to_all or p in n.objected}
 
     def _gone(self, id: SegmentId, now: float) -> list[Command]:
         """A segment's recorder is known not to run (any more)."""

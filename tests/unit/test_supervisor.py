@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ from pbxguard.core.facts import (
     BeatReturned,
     ChannelStateChanged,
     Fact,
+    Held,
     Objected,
     PolicyReloaded,
     SegmentClosed,
@@ -18,13 +20,14 @@ from pbxguard.core.facts import (
     SnapshotTaken,
     SpoolHasRoom,
     SwitchedOff,
+    Unheld,
 )
 from pbxguard.core.facts import ChannelState as State
-from pbxguard.core.ids import RecordingId, SegmentId, Uniqueid, recording_id
+from pbxguard.core.ids import PurposeName, RecordingId, SegmentId, Uniqueid, recording_id
 from pbxguard.core.purposes import Mode
 from pbxguard.core.reasons import Reason
 from pbxguard.core.supervisor import Supervisor
-from tests.property.world import PROOF, SALES, World, make_policy
+from tests.property.world import MIFID, PROOF, SALES, TRAINING, World, make_policy
 
 NOW = 100.0
 
@@ -229,3 +232,51 @@ def test_what_forbids_every_recording_is_known_to_the_doors() -> None:
 
 def test_facts_about_channels_that_never_were_do_nothing() -> None:
     assert Loop().awake().feed(ChannelStateChanged(Uniqueid("9.9"), State.UP), Objected(Uniqueid("9.9"))) == []
+
+
+def seal_after(facts_of: Callable[[Loop, Uniqueid, Uniqueid], list[Fact]], *purposes: PurposeName) -> SealRecording:
+    """A call recorded for these purposes, in which something is said, and which then ends."""
+    loop = Loop().awake()
+    caller, facts = loop.world.incoming(purposes, told=Mode.OPT_OUT)
+    loop.feed(*facts)
+    leg, facts = loop.world.dial(caller, "PJSIP/101")
+    commands = loop.feed(*facts, *loop.world.meet(caller, leg))
+    commands += loop.feed(*facts_of(loop, caller, leg))
+    commands += loop.feed(*loop.world.hang_up(caller))
+    starts = [c for c in commands if isinstance(c, StartRecording)]
+    return only(loop.feed(*(SegmentClosed(start.segment) for start in starts)), SealRecording)
+
+
+def test_an_objection_on_hold_is_told_when_the_recording_is_sealed() -> None:
+    seal = seal_after(lambda _, caller, leg: [Held(leg), Objected(caller), Unheld(leg)], PROOF)
+    assert (seal.objected, seal.lock, seal.destroy) == ((PROOF,), True, False)
+
+
+def test_an_objection_after_the_agent_has_left_is_told_when_the_recording_is_sealed() -> None:
+    seal = seal_after(lambda loop, caller, leg: [*loop.world.hang_up(leg), Objected(caller)], TRAINING)
+    assert (seal.objected, seal.lock, seal.destroy) == ((TRAINING,), False, True)
+
+
+def test_what_another_purpose_may_keep_is_not_destroyed_by_an_objection_to_training() -> None:
+    seal = seal_after(lambda _, caller, leg: [Objected(caller, (TRAINING,))], PROOF, TRAINING)
+    assert (seal.objected, seal.lock, seal.destroy) == ((TRAINING,), False, False)
+
+
+def test_an_objection_neither_locks_nor_destroys_what_the_law_demands() -> None:
+    seal = seal_after(lambda _, caller, leg: [Objected(caller)], MIFID)
+    assert (seal.objected, seal.lock, seal.destroy) == ((MIFID,), False, False)
+
+
+def test_without_an_objection_nothing_is_locked() -> None:
+    seal = seal_after(lambda _, caller, leg: [Objected(caller, (SALES,))], PROOF)
+    assert (seal.objected, seal.lock, seal.destroy) == ((), False, False)
+
+
+def test_an_objection_after_a_restart_holds_for_what_was_recorded_before_it() -> None:
+    loop = Loop().awake()
+    caller, _, start = loop.talk()
+    anew = Loop({start.recording: 1}, loop.world)
+    anew.feed(loop.world.hears(caller, (PROOF,), Mode.NOTICE))
+    anew.awake()
+    seal = only(anew.feed(Objected(caller), *loop.world.hang_up(caller)), SealRecording)
+    assert (seal.objected, seal.lock) == ((PROOF,), True)
