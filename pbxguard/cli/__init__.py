@@ -6,7 +6,6 @@ component. What asks the running service goes through its Unix socket.
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import NoReturn
 
@@ -14,7 +13,7 @@ import typer
 
 from pbxguard.core.errors import PbxguardError
 
-from . import calls, check, init, prompts, run, status, switch, why
+from . import calls, check, init, outcome, prompts, recordings, retention, run, status, stop_recorders, switch, why
 from .options import CONFIG, Config, Json, exit_code, given_before, tell
 
 app = typer.Typer(
@@ -35,20 +34,11 @@ def _common(context: typer.Context, config: Config = CONFIG, json: Json = False)
     given_before(context, {"--config": config if config != CONFIG else None, "--json": json or None})
 
 
-for _noun in (run, check, status, calls, why, switch, init):
+for _noun in (run, check, status, calls, why, switch, init, outcome, stop_recorders):
     _noun.register(app)
 app.add_typer(prompts.app, name="prompts")
-for _name in ("recordings", "outcome", "retention"):
-    try:
-        _module = importlib.import_module(f"{__name__}.{_name}")
-    except ModuleNotFoundError as _missing:
-        if _missing.name != f"{__name__}.{_name}":
-            raise
-        continue
-    if hasattr(_module, "register"):
-        _module.register(app)
-    else:
-        app.add_typer(_module.app, name=_name)
+app.add_typer(recordings.app, name="recordings")
+app.add_typer(retention.app, name="retention")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
