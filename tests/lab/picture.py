@@ -5,11 +5,10 @@ Everything is readable at 100 columns and without colour, since CI shows neither
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +17,8 @@ FULL, THIN = "█", "━"
 GUIDE = "┊"
 TICK_CELLS = 7
 """Least cells between two labels of the time axis."""
+CALL, WHY = 19, 35
+"""Columns of the table's longest texts."""
 LABELS = (17, 18)
 """Columns of who hears, and of whom."""
 
@@ -67,33 +68,33 @@ class Row:
 
 def table(rows: Sequence[Row]) -> Table:
     """Call, decision, reasons, seconds of sound, and where it lies."""
-    made = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), width=WIDTH, show_edge=False, header_style="bold")
+    made = Table(box=None, padding=(0, 2, 0, 0), width=WIDTH, header_style="bold underline")
     made.add_column("", justify="right", style="dim", width=1)
-    made.add_column("call", width=21)
+    made.add_column("call", width=CALL)
     made.add_column("decision", width=14)
-    made.add_column("why, in pbxguard's own words", ratio=1)
+    made.add_column("why, in pbxguard's own words", width=WHY)
     made.add_column("sound", justify="right", width=5)
-    made.add_column("in demo-output", width=14)
+    made.add_column("demo-output/", width=14)
     number = 0
     for row in rows:
         number += not row.then
         decision = Text("● recorded", style="bold red") if row.recorded else Text("○ not recorded", style="cyan")
-        why = Text("\n").join(_hanging(reason) for reason in row.why)
+        why = Text("\n".join(_hanging("· ", reason, WHY) for reason in row.why))
         if row.wrong:
-            why.append(f"\n✗ {row.wrong}", style="bold red")
+            why.append("\n" + _hanging("✗ ", row.wrong, WHY), style="bold red")
         made.add_row(
             "" if row.then else str(number),
-            Text(f"  └ {row.title}" if row.then else row.title),
+            Text(_hanging("└ " if row.then else "", row.title, CALL)),
             decision,
             why,
             "" if row.seconds is None else f"{row.seconds:.1f} s",
-            escape(row.place),
+            Text(row.place),
         )
     return made
 
 
-def _hanging(reason: str) -> Text:
-    return Text(f"· {reason}" if reason else "")
+def _hanging(bullet: str, text: str, width: int) -> str:
+    return textwrap.fill(bullet + text, width, subsequent_indent=" " * len(bullet), break_long_words=True)
 
 
 # -- who could hear whom -----------------------------------------------------------------------------------------------
