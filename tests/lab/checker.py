@@ -110,8 +110,8 @@ class Stretch:
 class Found:
     """A known sound in a track: where it begins, and until where it was heard without a break.
 
-    `heard_s` counts from the sound's beginning; `score` is the correlation of the heard part (1.0 is equal) before
-    any slip; `slipped_s` is how much later than due its end was heard.
+    `heard_s` counts from the sound's beginning; `score` is the correlation of what was heard (1.0 is equal);
+    `slipped_s` is how much later than due its end was heard.
     """
 
     start_s: float
@@ -309,23 +309,22 @@ def locate(track: Track, sound: Track, *, after_s: float = 0.0, most_slip_s: flo
     start = int(np.argmax(_correlation(part.samples, head)))
     block, most_slip = round(BLOCK_S * sound.rate), round(most_slip_s * sound.rate)
     good = slip = unlike = 0
-    unbroken = True
-    exact = 0
+    pieces: list[Samples] = []
+    wanted: list[Samples] = []
     for begin in range(0, len(sound.samples), block):
         want = sound.samples[begin : begin + block]
         at = _near(part.samples, want, start + begin + slip, most_slip)
         if at is None:
-            unbroken = False
             unlike += len(want)
             if unlike > most_slip:
                 break
             continue
-        unbroken = unbroken and at == start + begin
         slip, unlike, good = at - start - begin, 0, begin + len(want)
-        exact = good if unbroken else exact
+        pieces.append(part.samples[at : at + len(want)])
+        wanted.append(want)
     if good == 0:
         return None
-    score = _alike(part.samples[start : start + exact], sound.samples[:exact])
+    score = _alike(np.concatenate(pieces), np.concatenate(wanted))
     complete = good == len(sound.samples)
     return Found(after_s + start / track.rate, good / track.rate, complete, score, slip / track.rate)
 
