@@ -420,6 +420,15 @@ def test_in_a_half_done_change_nothing_starts_and_after_100_ms_what_runs_is_cut_
     assert recorded(pbx, caller)
 
 
+def test_a_change_said_to_begin_again_gets_no_more_time(pbx: Trial) -> None:
+    caller, leg = inbound(pbx)
+    pbx.feed(LocalOptimizationBegun(caller, leg))
+    pbx.wait(0.06)
+    pbx.feed(LocalOptimizationBegun(leg, caller))
+    pbx.wait(0.06)
+    refused(pbx, caller, R.CHANGE_HALF_DONE)
+
+
 def test_what_happened_within_a_half_done_change_is_cut_from_before_it(pbx: Trial) -> None:
     caller, leg = inbound(pbx)
     pbx.feed(LocalOptimizationBegun(caller, leg))
@@ -468,6 +477,14 @@ def test_an_objection_stops_the_recording_for_good_and_locks_the_proof(pbx: Tria
     assert (stop(pbx).lock, stop(pbx).destroy) == (True, False)
     pbx.play(pbx.world.hang_up(leg))
     joins(pbx, dialled(pbx, caller, "PJSIP/102"), caller)
+    refused(pbx, caller, R.OBJECTED)
+
+
+def test_an_objection_that_one_of_us_states_on_his_own_phone_counts(pbx: Trial) -> None:
+    caller, leg = inbound(pbx)
+    pbx.feed(Objected(leg, (TRAINING,)))
+    assert recorded(pbx, caller)
+    pbx.feed(Objected(leg, (PROOF,)))
     refused(pbx, caller, R.OBJECTED)
 
 

@@ -148,6 +148,12 @@ def test_an_unknown_member_goes_when_it_leaves_moves_or_hangs_up() -> None:
         assert not made.component(A).dangling
 
 
+def test_a_bridge_that_is_gone_holds_nobody_who_becomes_known_later() -> None:
+    made = board(created(A), BridgeEntered(X, A), BridgeEntered(X, B), BridgeDestroyed(X), created(B))
+    assert made.channels[B].bridge is None
+    assert not made.component(B).bridged
+
+
 def test_a_hang_up_without_a_leave_is_a_leave_and_is_decided_anew() -> None:
     made = board(*ALL, BridgeEntered(X, A), BridgeEntered(X, B))
     assert B in made.apply(ChannelHungUp(A))
