@@ -20,8 +20,8 @@ from pbxguard.api import application, server
 from pbxguard.archive.files import CallerIdStyle, FileArchive
 from pbxguard.archive.spool import Spool
 from pbxguard.cli.context import retention_rules
-from pbxguard.core.errors import PbxguardError
-from pbxguard.core.facts import Fact, SnapshotTaken
+from pbxguard.core.errors import PbxguardError, SettingsError
+from pbxguard.core.facts import Fact, PolicyReloaded, SnapshotTaken
 from pbxguard.core.ids import Uniqueid
 from pbxguard.core.policy import Policy
 from pbxguard.core.purposes import Disclosure, DisclosureKey
@@ -42,7 +42,7 @@ from pbxguard.service.recovery import Recovery
 from pbxguard.service.retention import Retention
 from pbxguard.service.running import Running
 from pbxguard.service.sealing import Sealer
-from pbxguard.settings import Settings
+from pbxguard.settings import Settings, load
 from pbxguard.sound.prompts import Prompts
 
 WORK = ".work"
@@ -63,20 +63,22 @@ class _Stores:
     work: Path
 
 
-def run(settings: Settings) -> None:
-    """Run the service until SIGTERM or SIGINT. Raises PbxguardError when it cannot start."""
-    uvloop.run(serve(settings))
+def run(settings: Settings, path: Path | None = None) -> None:
+    """Run the service until SIGTERM or SIGINT; SIGHUP reads `path` anew. Raises PbxguardError when it cannot start."""
+    uvloop.run(serve(settings, path))
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, path: Path | None = None) -> None:
     """As `run`, on a running loop."""
     _log.info(Event.SERVICE_STARTING)
     _log.info(Event.SETTINGS_LOADED, mode=settings.mode.value, rate=settings.rate)
-    stop = asyncio.Event()
+    stop, reload = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
     async with _stores(settings) as stores:
-        await _Service(settings, stores, await asyncio.to_thread(approved, settings)).run(stop)
+        service = _Service(settings, stores, await asyncio.to_thread(approved, settings))
+        await service.run(stop, reload, path)
     _log.info(Event.SERVICE_STOPPED)
 
 
@@ -207,7 +209,7 @@ class _Service:
         )
         self._sealing: set[asyncio.Task[None]] = set()
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event, reload: asyncio.Event, path: Path | None) -> None:
         """Until `stop` is set; then recorders are stopped and their segments closed before anything else ends."""
         settings = self._settings
         try:
@@ -223,6 +225,7 @@ class _Service:
                     ("watermark", self._recovery.keep_watermark()),
                     ("retention", self._retention.run(self._clock.utc)),
                     ("metrics", self._measure()),
+                    ("reload", self._reload(reload, path)),
                 )
                 tasks = [group.create_task(work, name=name) for name, work in works]
                 _log.info(Event.SERVICE_STARTED)
@@ -249,6 +252,30 @@ class _Service:
         task = asyncio.create_task(self._recovery.seal_ended(snapshot), name="seal what ended")
         self._sealing.add(task)
         task.add_done_callback(self._sealing.discard)
+
+    async def _reload(self, asked: asyncio.Event, path: Path | None) -> None:
+        """On SIGHUP: lists, purposes, prompts, patterns and modes anew. A broken file changes nothing.
+
+        Connections, folders and the database stay as they were at the start; live recordings go on as far as the
+        new policy permits them.
+        """
+        while True:
+            await asked.wait()
+            asked.clear()
+            if path is None:
+                continue
+            try:
+                settings = await asyncio.to_thread(load, path)
+                policy = settings.policy(await asyncio.to_thread(approved, settings))
+            except SettingsError as error:
+                _log.error(Event.SETTINGS_REFUSED, keys=[key for key, _, _ in error.mistakes], error=str(error))
+                continue
+            except PbxguardError as error:
+                _log.error(Event.SETTINGS_REFUSED, keys=[], error=error.code)
+                continue
+            self._supervisor.policy = policy
+            await self._guard.put(PolicyReloaded())
+            _log.info(Event.SETTINGS_LOADED, mode=settings.mode.value, rate=settings.rate)
 
     async def _measure(self) -> None:
         metrics = self._metrics

@@ -52,6 +52,7 @@ class Event(StrEnum):
     SERVICE_STOPPED = "service.stopped"
     SERVICE_FAILED = "service.failed"
     SETTINGS_LOADED = "settings.loaded"
+    SETTINGS_REFUSED = "settings.refused"
     SWITCHED_ON = "switch.on"
     SWITCHED_OFF = "switch.off"
     TASK_FAILED = "task.failed"

@@ -23,4 +23,4 @@ def register(app: typer.Typer) -> None:
         del json  # its log is JSON anyway
         read = settings.load(config)
         logs.configure(level=read.logs.level, mask_numbers=read.logs.mask_numbers, node=read.node)
-        importlib.import_module(SERVICE).run(read)
+        importlib.import_module(SERVICE).run(read, config)
