@@ -352,7 +352,8 @@ async def demo(options: Options, console: Console, ending: Ending) -> int:
     began = time.monotonic()
     stage = Stage(console)
     ports = Ports.usual_where_free() if options.keep else Ports.free()
-    async with DemoSite(stage, ports=ports, extra_lines=YOURS if options.keep else ()) as site, Phones() as phones:
+    site = DemoSite(stage, ports=ports, extra_lines=YOURS if options.keep else ())
+    async with site, Phones(folder=site.home) as phones:
         cast = await Cast.gather(site, phones, stories.AGENTS)
         stage.done(f"{len(phones.phones)} real SIP phones on their lines")
         played = await play(cast, console)
