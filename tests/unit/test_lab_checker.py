@@ -139,9 +139,7 @@ def test_a_prompt_that_slips_is_followed_to_its_end_and_a_cut_one_still_is_not_c
     assert cut is not None
     assert not cut.complete
     assert cut.end_s == pytest.approx(1.9, abs=0.001)
-    early = line(
-        silence(0.7), speech.samples[: round(0.25 * RATE)], silence(0.04), speech.samples[round(0.25 * RATE) :]
-    )
+    soon = line(silence(0.7), speech.samples[: round(0.25 * RATE)], silence(0.04), speech.samples[round(0.25 * RATE) :])
     found = checker.locate(soon, speech, most_slip_s=0.2)
     assert found is not None
     assert found.complete
