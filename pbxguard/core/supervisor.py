@@ -443,7 +443,6 @@ class Supervisor:
                 continue
             recording = recording_id(self.node, self.boot, uniqueid)
             call = Call(channel, recording, direction_of(channel, self.board))
-            call.had_segments = recording in self._numbers
             call.had_segments = recording in self._numbers  # begun before a restart
             self.calls[uniqueid] = call
             self._by_recording[recording] = call

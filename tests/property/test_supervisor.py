@@ -303,7 +303,7 @@ def test_the_oracle_agrees_in_every_ready_made_situation(situation: Callable[[Tr
     trial.finish()
 
 
-EXAMPLES = int(os.environ.get("PBXGUARD_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("PBXGUARD_EXAMPLES", "150"))
 CI = os.environ.get("CI", "").lower() in ("1", "true")
 
 

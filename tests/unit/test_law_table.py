@@ -440,6 +440,16 @@ def test_what_happened_within_a_half_done_change_is_cut_from_before_it(pbx: Tria
     assert stop(pbx).proven <= begun < pbx.oracle.beat
 
 
+def test_what_happened_in_a_change_that_a_hang_up_ends_is_decided_then(pbx: Trial) -> None:
+    caller, leg = inbound(pbx)
+    _, two, facts = pbx.world.local(leg)
+    pbx.play(facts)
+    pbx.feed(LocalOptimizationBegun(caller, two), Objected(caller))
+    assert pbx.wanted, "the last decision stands"
+    pbx.play(pbx.world.hang_up(two))
+    refused(pbx, caller, R.OBJECTED)
+
+
 def test_a_change_that_ends_by_the_hang_up_of_its_half_is_over(pbx: Trial) -> None:
     caller, _ = queue_with_local(pbx, ends=False)
     halves = [c for c, line in pbx.world.lines.items() if line.name.startswith("Local/")]

@@ -154,6 +154,12 @@ def test_a_bridge_that_is_gone_holds_nobody_who_becomes_known_later() -> None:
     assert not made.component(B).bridged
 
 
+def test_what_an_entering_says_of_its_bridge_holds_from_then_on() -> None:
+    made = board(*ALL, BridgeEntered(X, A), BridgeEntered(X, B))
+    made.apply(BridgeEntered(X, C, "parking", "holding_bridge"))
+    assert not made.component(A).bridged
+
+
 def test_a_hang_up_without_a_leave_is_a_leave_and_is_decided_anew() -> None:
     made = board(*ALL, BridgeEntered(X, A), BridgeEntered(X, B))
     assert B in made.apply(ChannelHungUp(A))
