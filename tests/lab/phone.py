@@ -28,6 +28,7 @@ from tests.lab.signals import VOICES, Samples, Silence, Sound, Tone, file_of
 
 POLL_S = 0.003
 DEADLINE_S = 15.0
+PORT_TRIES = 3
 MOST_CALLS = 4  # at one phone at once; what the library is compiled for
 RTP_PORTS = (29000, 3700)  # first, how many: above Asterisk's, below those that the kernel hands out
 WORKER = Path(__file__).with_name("phone_worker.py")
@@ -108,11 +109,19 @@ class Phones:
         Of several on one trunk line, the first gets the calls that Asterisk sends there; all can place calls.
         """
         taken = any(phone.line.port == line.port for phone in self.phones)
-        port = free_ports(1, line.host)[0] if line.registers or taken else line.port
-        self._serial += 1
-        phone = Phone(self, line, port, sends, on_incoming, name or f"{self._serial:03d}-{line.name}")
-        self.phones.append(phone)
-        await phone.start()
+        for tries in range(1, PORT_TRIES + 1):
+            port = free_ports(1, line.host)[0] if line.registers or taken else line.port
+            self._serial += 1
+            phone = Phone(self, line, port, sends, on_incoming, name or f"{self._serial:03d}-{line.name}")
+            self.phones.append(phone)
+            try:
+                await phone.start()
+                break
+            except LabError:
+                # Between our look and its bind somebody else took the port that was free.
+                if tries == PORT_TRIES or port == line.port or "Address already in use" not in phone.failure:
+                    raise
+                await self.remove(phone)
         return phone
 
     async def remove(self, phone: Phone) -> None:
@@ -125,7 +134,7 @@ class Phones:
         end = time.monotonic() + deadline_s
         while not true():
             for phone in self.phones:
-                if phone.failure:
+                if phone.failure and not phone.starting:  # whoever starts it sees to that
                     raise LabError(f"phone {phone.name} failed: {phone.failure}")
             if time.monotonic() > end:
                 raise LabError(f"not after {deadline_s} s: {what}")
@@ -140,6 +149,7 @@ class Phone:
         self.sends = sends
         self.calls: list[PhoneCall] = []
         self.failure = ""
+        self.starting = True
         self._on_incoming = on_incoming
         self._serial = 0
         self._registered = False
@@ -234,7 +244,10 @@ class Phone:
                 "on_incoming": _policy(self._on_incoming),
             }
         )
-        await self.phones.until(lambda: self._ready, f"phone {self.name} started")
+        await self.phones.until(lambda: self._ready or self.failure, f"phone {self.name} started")
+        if self.failure:
+            raise LabError(f"phone {self.name} failed: {self.failure}")
+        self.starting = False
         if self.line.registers:
             await self.register()
 
