@@ -18,6 +18,7 @@ from .commands import (
     Command,
     HangUp,
     Lamp,
+    NoteDoubt,
     ReportCall,
     SealRecording,
     ShowLamp,
@@ -150,6 +151,8 @@ class Supervisor:
         """Of external channels whose number changed: the last in E.164."""
         self._level = 2
         self._by_recording: dict[RecordingId, Call] = {}
+        self._trusted: frozenset[Uniqueid] = frozenset()
+        """Channels that the next snapshot shows for the first time and that were not on hold (`trust_unheld`)."""
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -204,6 +207,18 @@ class Supervisor:
     def restore(self, numbering: Mapping[RecordingId, int]) -> None:
         """How many segments recordings had before a restart: they are numbered on, and sealed when their call ends."""
         self._numbers.update({r: count(n + 1) for r, n in numbering.items() if r not in self._numbers})
+
+    def unheld(self) -> frozenset[Uniqueid]:
+        """Who talks in a conversation that is being recorded: none of them was on hold at the last decision."""
+        return frozenset(
+            channel
+            for segment in self.running.values()
+            for channel in (segment.permit.leg, *(told.channel for told in segment.permit.told))
+        )
+
+    def trust_unheld(self, channels: Iterable[Uniqueid]) -> None:
+        """These were not on hold a moment before a restart, as the next snapshot finds them: it cannot show holds."""
+        self._trusted = frozenset(channels)
 
     # -- in and out --------------------------------------------------------------------------------------------------
 
@@ -281,7 +296,8 @@ class Supervisor:
                 self._forget(channel)
                 touched = set()
             case ChannelNumberChanged():
-                touched = self._renumber(fact)
+                touched, doubted = self._renumber(fact)
+                commands += [NoteDoubt(fact.channel)] if doubted else []
             case _:
                 touched = self.board.apply(fact)
         if self._sight_level() != self._level:
@@ -583,6 +599,9 @@ class Supervisor:
             for seen in self.board.channels.values():
                 seen.hold_known = False
         touched = self.board.apply(fact)
+        for channel in self._trusted & self.board.channels.keys() - before:
+            self.board.channels[channel].hold_known = True
+        self._trusted = frozenset()
         gone = before if anew else before - set(self.board.channels)
         self._connected = True
         proven = min(self._beat, self._drop_changes())
@@ -633,23 +652,24 @@ class Supervisor:
         root = self.board.root_dialler(channel)
         return channel.dialled_by == caller or (root is not None and root.uniqueid == caller)
 
-    def _renumber(self, fact: ChannelNumberChanged) -> set[Uniqueid]:
-        """A number that really changes on an external channel may mean another person (DESIGN.md).
+    def _renumber(self, fact: ChannelNumberChanged) -> tuple[set[Uniqueid], bool]:
+        """A number that really changes on an external channel may mean another person (DESIGN.md): then also True.
 
         A withheld mark, or the same number written otherwise, changes nothing, whatever came in between.
         """
         channel = self.board.channels.get(fact.channel)
         if channel is None or channel.kind is not PartyKind.EXTERNAL:
-            return self.board.apply(fact)
+            return self.board.apply(fact), False
         after = parse(fact.caller_number, self.policy.country)
         if not after.known:
-            return set()
+            return set(), False
         before = self._known_numbers.get(fact.channel) or self._first_number(channel)
-        if before and after.e164 and before != after.e164:
+        doubted = bool(before and after.e164 and before != after.e164)
+        if doubted:
             self.memory.doubt(fact.channel)
         if known := after.e164 or before:
             self._known_numbers[fact.channel] = known
-        return self.board.apply(fact)
+        return self.board.apply(fact), doubted
 
     def _first_number(self, channel: Channel) -> str:
         texts = (channel.number, channel.dialled_number)

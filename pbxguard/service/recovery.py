@@ -7,9 +7,11 @@ watermark is the last beat that came back, in wall-clock seconds, written down a
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +21,7 @@ from pbxguard.core.facts import SnapshotTaken
 from pbxguard.core.ids import LinkedId, PurposeName, RecordingId, Uniqueid, recording_id
 from pbxguard.core.purposes import Direction
 from pbxguard.core.reasons import Reason
-from pbxguard.core.remembered import Remembered, fact_of
+from pbxguard.core.remembered import DOUBTED, Remembered, fact_of
 from pbxguard.core.segments import OpenSegment
 from pbxguard.logs import Event, get_logger
 
@@ -30,6 +32,17 @@ from .sealing import Sealer
 WATERMARK_SECONDS = 0.25
 
 _log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """The last moment up to which everything was seen, and what no snapshot tells of it."""
+
+    at: float
+    """When the last beat that came back was sent; wall-clock seconds."""
+    boot: str
+    unheld: frozenset[Uniqueid]
+    """Who was in a recorded conversation then, and so not on hold."""
 
 
 class KnownCalls(Protocol):
@@ -67,14 +80,25 @@ class Recovery:
                 fact = fact_of(entry)
                 if isinstance(fact, Remembered):
                     self._guard.supervisor.memory.note(fact)
+                elif entry.kind == DOUBTED:
+                    self._guard.supervisor.memory.doubt(Uniqueid(entry.channel))
             if self._left is None:
-                self._watermark = await asyncio.to_thread(_read, self._path)
+                mark = await asyncio.to_thread(_read, self._path)
+                self._watermark = mark.at
+                self._trust(mark, snapshot)
                 self._left = await self._audit.open_segments()
                 await self._close_leftovers(self._left, snapshot)
             await self._go_on(snapshot, channels)
         except PbxguardError as error:
             # Nothing is remembered: then nobody counts as told, and nothing is recorded.
             _log.error(Event.AUDIT_FAILED, reason=error.code)
+
+    def _trust(self, mark: Watermark, snapshot: SnapshotTaken) -> None:
+        """Hold seen last is trusted after a short absence: no snapshot shows who is on hold."""
+        supervisor = self._guard.supervisor
+        absence = self._clock.utc().timestamp() - mark.at
+        if mark.boot == snapshot.boot and 0 <= absence <= supervisor.policy.limits.hold_trust:
+            supervisor.trust_unheld(mark.unheld)
 
     async def seal_ended(self, snapshot: SnapshotTaken) -> None:
         """Seal recordings whose call ended while we were away."""
@@ -98,7 +122,9 @@ class Recovery:
             beat = self._guard.beat
             if beat > last and self._left is not None:
                 last = beat
-                await asyncio.to_thread(_write, self._path, self._clock.utc(beat).timestamp())
+                supervisor = self._guard.supervisor
+                at = self._clock.utc(beat).timestamp()
+                await asyncio.to_thread(_write, self._path, Watermark(at, supervisor.boot, supervisor.unheld()))
 
     async def _close_leftovers(self, left: Sequence[AuditEntry], snapshot: SnapshotTaken) -> None:
         for entry in left:
@@ -162,14 +188,16 @@ def _outcome(recording: RecordingId, first: AuditEntry, known: Mapping[str, Any]
     )
 
 
-def _read(path: Path) -> float:
+def _read(path: Path) -> Watermark:
     try:
-        return float(path.read_text())
-    except (OSError, ValueError):
-        return 0.0
+        data = json.loads(path.read_text())
+        unheld = frozenset(Uniqueid(str(channel)) for channel in data["unheld"])
+        return Watermark(float(data["at"]), str(data["boot"]), unheld)
+    except (OSError, ValueError, KeyError, TypeError):
+        return Watermark(0.0, "", frozenset())
 
 
-def _write(path: Path, moment: float) -> None:
+def _write(path: Path, mark: Watermark) -> None:
     part = path.with_suffix(".part")
-    part.write_text(f"{moment:.6f}\n")
+    part.write_text(json.dumps({"at": mark.at, "boot": mark.boot, "unheld": sorted(mark.unheld)}))
     os.replace(part, path)

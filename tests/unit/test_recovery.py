@@ -1,0 +1,158 @@
+"""What a restart may believe of holds: only who was in a recorded conversation a moment ago is surely not on hold."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from pbxguard.core.commands import Command, StartRecording
+from pbxguard.core.facts import (
+    AuditHealthy,
+    BeatReturned,
+    BridgeCreated,
+    ChannelCreated,
+    ChannelState,
+    DisclosureHeard,
+    Fact,
+    Held,
+    SnapshotTaken,
+    SpoolHasRoom,
+)
+from pbxguard.core.ids import BridgeId, LinkedId, Uniqueid
+from pbxguard.core.purposes import Mode
+from pbxguard.core.supervisor import Supervisor
+from pbxguard.service.recovery import Recovery
+from tests.property.world import PROOF, disclosure_key, make_policy
+
+CUSTOMER, AGENT = Uniqueid("1700000000.1"), Uniqueid("1700000000.2")
+BRIDGE = BridgeCreated(BridgeId("b"), "basic", "simple_bridge")
+TOLD = DisclosureHeard(
+    CUSTOMER,
+    disclosure_key((PROOF,), Mode.NOTICE),
+    "digest of contract_evidence.nl.notice.inbound",
+    "2026-05-04T10:00:00Z",
+)
+NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+
+
+def snapshot(boot: str = "boot") -> SnapshotTaken:
+    """A told customer and an agent in one bridge."""
+    return SnapshotTaken(
+        boot,
+        (
+            ChannelCreated(
+                CUSTOMER, "PJSIP/trunk-a-1", LinkedId(CUSTOMER), ChannelState.UP, "+31612345678", "from", "1"
+            ),
+            ChannelCreated(
+                AGENT, "PJSIP/100-2", LinkedId(CUSTOMER), ChannelState.UP, "100", "internal", "", dialled=True
+            ),
+        ),
+        ((BRIDGE, (CUSTOMER, AGENT)),),
+    )
+
+
+@dataclass
+class Clock:
+    at: datetime = NOON
+
+    def utc(self, monotonic: float | None = None) -> datetime:
+        return self.at
+
+
+class Audit:
+    """Knows of nothing left behind."""
+
+    async def of_channels(self, boot: str, channels: Sequence[str]) -> list[Any]:
+        return []
+
+    async def open_segments(self) -> list[Any]:
+        return []
+
+    async def unsealed(self) -> list[Any]:
+        return []
+
+
+@dataclass
+class Guard:
+    supervisor: Supervisor = field(default_factory=lambda: Supervisor(make_policy(), "node"))
+    beat: float = 1.0
+
+    def handle(self, *facts: Fact) -> list[Command]:
+        return [command for fact in facts for command in self.supervisor.handle(fact, 1.0)]
+
+
+def recovery(guard: Guard, clock: Clock, folder: Path) -> Recovery:
+    parts: dict[str, Any] = {"index": None, "recorder": None, "sealer": None}
+    return Recovery(
+        guard=cast(Any, guard),
+        audit=cast(Any, Audit()),
+        clock=cast(Any, clock),
+        node="node",
+        watermark=folder / "watermark",
+        **parts,
+    )
+
+
+async def lived(folder: Path, clock: Clock, *last: Fact, boot: str = "boot") -> None:
+    """A pbxguard that recorded the call, saw `last` happen, and wrote its watermark before it died."""
+    guard = Guard()
+    before = recovery(guard, clock, folder)
+    await before.before_snapshot(snapshot(boot))
+    guard.supervisor.trust_unheld((CUSTOMER, AGENT))  # it saw the call begin
+    commands = guard.handle(AuditHealthy(True), SpoolHasRoom(True), BeatReturned(1.0), TOLD, snapshot(boot))
+    assert [command for command in commands if isinstance(command, StartRecording)]
+    guard.handle(*last)
+    task = asyncio.create_task(before.keep_watermark())
+    async with asyncio.timeout(5):
+        while not (folder / "watermark").exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    task.cancel()
+
+
+async def starts_after(folder: Path, clock: Clock) -> bool:
+    """Whether the next pbxguard records the call that it finds."""
+    guard = Guard()
+    await recovery(guard, clock, folder).before_snapshot(snapshot())
+    commands = guard.handle(AuditHealthy(True), SpoolHasRoom(True), BeatReturned(1.0), TOLD, snapshot())
+    return any(isinstance(command, StartRecording) for command in commands)
+
+
+async def test_a_call_that_was_recorded_a_moment_ago_goes_on_after_a_restart(tmp_path: Path) -> None:
+    clock = Clock()
+    await lived(tmp_path, clock)
+    clock.at += timedelta(seconds=4)
+    assert await starts_after(tmp_path, clock)
+
+
+async def test_a_call_that_was_on_hold_stays_closed_after_a_restart(tmp_path: Path) -> None:
+    clock = Clock()
+    await lived(tmp_path, clock, Held(CUSTOMER))
+    clock.at += timedelta(seconds=4)
+    assert not await starts_after(tmp_path, clock)
+
+
+@pytest.mark.parametrize("absence", [-5, 11, 3600])
+async def test_a_hold_seen_too_long_ago_is_not_trusted(absence: int, tmp_path: Path) -> None:
+    """Nor is anything when the wall clock went back."""
+    clock = Clock()
+    await lived(tmp_path, clock)
+    clock.at += timedelta(seconds=absence)
+    assert not await starts_after(tmp_path, clock)
+
+
+async def test_uniqueids_of_another_boot_of_asterisk_are_not_trusted(tmp_path: Path) -> None:
+    clock = Clock()
+    await lived(tmp_path, clock, boot="the boot before")
+    assert not await starts_after(tmp_path, clock)
+
+
+@pytest.mark.parametrize("content", ["", "1700000000.5\n", "{}", '{"at": "x", "boot": "boot", "unheld": 3}'])
+async def test_a_watermark_that_cannot_be_read_is_none(content: str, tmp_path: Path) -> None:
+    (tmp_path / "watermark").write_text(content)
+    assert not await starts_after(tmp_path, Clock())
