@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console, RenderableType
 
+from tests.lab import demo
 from tests.lab.picture import WIDTH, Bar, Line, Mark, Row, Timeline, Track, progress, table, timeline
+from tests.lab.stories import Story
 
 
 def plain(one: RenderableType, width: int = WIDTH) -> list[str]:
@@ -85,3 +88,29 @@ def test_progress_has_a_numbered_line_for_each_call() -> None:
     assert lines[0].split() == ["1", "inbound", "call", "being", "recorded", "4.3", "s"]
     assert lines[1].split() == ["2", "queue", "call", "waits"]
     assert max(map(len, lines)) <= WIDTH
+
+
+def said(recorded: bool, *words: str) -> dict[str, object]:
+    """A call as pbxguard's API tells it."""
+    return {"ever_recorded": recorded, "words": [{"en": one, "nl": f"nl {one}"} for one in words]}
+
+
+def test_a_recorded_call_shows_what_it_became_after_a_transfer() -> None:
+    calls = [said(True, "the call ended"), said(False, "nobody of the own organisation takes part")]
+    recorded, then = demo.Outcome("transferred", Story("transferred", "+31612345106"), calls).rows("en")
+    assert (recorded.recorded, recorded.why[-1]) == (True, "the call ended")
+    assert (then.recorded, then.then, then.why) == (False, True, ["nobody of the own organisation takes part"])
+
+
+def test_a_refused_call_shows_each_reason_of_its_legs_once_in_the_language_asked_for() -> None:
+    calls = [said(False, "not told"), said(False, "no own party", "not told")]
+    (row,) = demo.Outcome("forwarded", Story("forwarded", "+31612345107"), calls).rows("nl")
+    assert row.why == ["nl not told", "nl no own party"]
+
+
+@pytest.mark.parametrize(("wrong", "code"), [("", 0), ("it should be so, and is not: no file", 1)])
+def test_a_call_that_did_not_go_as_it_should_is_named_and_fails_the_demo(wrong: str, code: int) -> None:
+    out = io.StringIO()
+    outcome = demo.Outcome("inbound", Story("inbound call", "+31612345100"), [said(True)], wrong=wrong)
+    assert demo._conclude([outcome], 3, Console(file=out, width=WIDTH)) == code
+    assert (f"inbound call: {wrong}" in out.getvalue()) == bool(wrong)
