@@ -110,4 +110,11 @@ class HangUp:
     channel: Uniqueid
 
 
-Command = StartRecording | StopRecording | ReportCall | SealRecording | ShowLamp | HangUp
+@dataclass(frozen=True, slots=True)
+class NoteDoubt:
+    """Another person may be on this channel now: write down that what it heard no longer counts."""
+
+    channel: Uniqueid
+
+
+Command = NoteDoubt | StartRecording | StopRecording | ReportCall | SealRecording | ShowLamp | HangUp

@@ -53,6 +53,8 @@ class Sealing:
     software: str
     objections: tuple[Objection, ...] = ()
     locked: bool = False
+    withdrawn: frozenset[str] = frozenset()
+    """Purposes that somebody objected to: it may no longer be used for them, unless it is locked for all."""
 
     @property
     def kept(self) -> tuple[ClosedSegment, ...]:
@@ -60,8 +62,9 @@ class Sealing:
 
     @property
     def purposes(self) -> tuple[str, ...]:
-        """Every purpose of the permits under which something was kept, sorted."""
-        return tuple(sorted({name for segment in self.kept for name in segment.opening.purposes}))
+        """Those of the permits under which something was kept, sorted; without what was withdrawn, if any is left."""
+        permitted = {str(name) for segment in self.kept for name in segment.opening.purposes}
+        return tuple(sorted(permitted - self.withdrawn or permitted))
 
     @property
     def started(self) -> datetime:

@@ -19,6 +19,9 @@ from .ids import PurposeName, Uniqueid
 from .purposes import DisclosureKey
 from .records import AuditEntry
 
+DOUBTED = "party.doubted"
+"""The kind of a line that says: another person may be on this channel now; what it heard before no longer counts."""
+
 Remembered = DisclosureRequested | DisclosureHeard | DisclosureNotHeard | Objected | Consented | MarkedPrivate
 
 

@@ -17,6 +17,7 @@ from pbxguard.core.commands import (
     CallOutcome,
     Command,
     HangUp,
+    NoteDoubt,
     ReportCall,
     SealRecording,
     ShowLamp,
@@ -37,6 +38,7 @@ from pbxguard.core.facts import (
 )
 from pbxguard.core.ids import RecordingId, SegmentId, Uniqueid
 from pbxguard.core.reasons import Reason
+from pbxguard.core.remembered import DOUBTED
 from pbxguard.core.supervisor import Supervisor
 from pbxguard.logs import Event, get_logger
 from pbxguard.metrics import Metrics
@@ -191,6 +193,15 @@ class Guard:
             await self._remember(fact)
         self._do(self.supervisor.handle(fact, self._clock.now()))
 
+    async def _note(self, kind: str, channel: Uniqueid) -> None:
+        """Into the audit log, after it was acted on."""
+        try:
+            await self._audit.commit(
+                AuditEntry(kind, self._clock.utc(), boot=self.supervisor.boot, channel=channel, call=channel)
+            )
+        except AuditFailed:
+            await self._set_health(False)
+
     async def _remember(self, snapshot: SnapshotTaken) -> None:
         """What the audit log knows of the channels that are there: a restart reads it, and nothing else."""
         for restore in self.before_snapshot:
@@ -221,6 +232,8 @@ class Guard:
                     self._spawn(self._seal(command), f"seal {command.recording}")
                 case ReportCall():
                     self._report(command)
+                case NoteDoubt(channel=channel):
+                    self._spawn(self._note(DOUBTED, channel), "note doubt")
                 case ShowLamp(endpoint=endpoint, lamp=lamp):
                     self._errands.soon(("lamp", endpoint), partial(self._pbx.set_device_state, endpoint, lamp.value))
                 case HangUp(channel=channel):
@@ -398,18 +411,18 @@ class Guard:
 
     async def _seal_once(self, command: SealRecording, kept: _Kept) -> None:
         recording, call = command.recording, command.outcome.call
-        if kept.destroy:
+        if kept.destroy or command.destroy:
             await self._sealer.destroy_unsealed(recording, kept.segments, Reason.OBJECTED)
             _log.info(Event.RECORDING_DESTROYED, call=call, recording=recording, reason=Reason.OBJECTED.value)
             return
-        row = await self._sealer.seal(recording, command.outcome, kept.segments, lock=kept.lock)
+        row = await self._sealer.seal(recording, command.outcome, kept.segments, lock=kept.lock or command.lock)
         if row is None:
             _log.info(Event.RECORDING_EMPTY, call=call, recording=recording)
             return
         self._metrics.sealed.inc()
         self.sealed += 1
         _log.info(Event.RECORDING_SEALED, call=call, recording=recording, duration_ms=row.duration_ms)
-        if kept.lock:
+        if row.locked:
             _log.info(Event.RECORDING_LOCKED, call=call, recording=recording)
 
     # -- health ------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from pbxguard.core.errors import NotFound, StorageFailed
 from pbxguard.core.ids import RecordingId
 from pbxguard.core.manifest import Objection, SealedFile, Sealing, build, canonical, tags
 from pbxguard.core.policy import Policy
-from pbxguard.core.purposes import Direction
+from pbxguard.core.purposes import Direction, OnObjection
 from pbxguard.core.reasons import Reason
 from pbxguard.core.segments import (
     CLOSED,
@@ -276,14 +276,16 @@ class Sealer:
     ) -> RecordingRow | None:
         if not any(segment.kept for segment in ordered):
             return None
+        objections = await self._objections(ordered)
         sealing = Sealing(
             outcome=outcome,
             segments=ordered,
             node=self._node,
             organisation=self._policy().organisation,
             software=self._version,
-            objections=await self._objections(ordered),
+            objections=objections,
             locked=lock,
+            withdrawn=self._withdrawn(ordered, objections),
         )
         work = self._work / f"{recording}.flac"
         try:
@@ -368,6 +370,13 @@ class Sealer:
                     purposes = tuple(str(name) for name in (entry.data or {}).get("purposes", ()))
                     found.append(Objection(entry.channel, purposes, entry.at))
         return tuple(found)
+
+    def _withdrawn(self, segments: Sequence[ClosedSegment], objections: Sequence[Objection]) -> frozenset[str]:
+        """Purposes of the permits that were objected to, but for those that an objection does not stop."""
+        known = self._policy().purposes
+        permitted = {name for segment in segments for name in segment.opening.purposes}
+        heeded = {n for n in permitted if n not in known or known[n].on_objection is not OnObjection.IGNORE}
+        return frozenset(str(n) for n in heeded for o in objections if not o.purposes or n in o.purposes)
 
     async def _indexed(self, recording: RecordingId) -> RecordingRow | None:
         try:

@@ -177,7 +177,7 @@ def test_a_service_that_is_down_ends_with_3_and_a_mend(words: tuple[str, ...], r
 
 @pytest.mark.parametrize("way", ["on", "off"])
 def test_without_the_service_the_switch_tells_how_asterisk_does_it(way: str, run: Any) -> None:
-    assert f"asterisk -rx 'core set global PBXGUARD {way}'" in run(way).err
+    assert f"asterisk -rx 'dialplan set global PBXGUARD {way}'" in run(way).err
 
 
 def test_the_switch_goes_through_the_socket(config: Path, run: Any) -> None:
@@ -344,10 +344,12 @@ def test_each_error_has_its_exit_code(error: Exception, code: int, run: Any, mon
 def test_run_loads_the_service_with_the_settings(
     config: Path, run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "stand_in.py").write_text("seen = []\ndef run(settings):\n    seen.append(settings)\n")
+    (tmp_path / "stand_in.py").write_text("seen = []\ndef run(settings, path):\n    seen.append((settings, path))\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("pbxguard.cli.run.SERVICE", "stand_in")
     assert run("run").code == 0
     import stand_in  # type: ignore[import-not-found]
 
-    assert stand_in.seen[0].organisation.name == "Voorbeeld BV"
+    settings, path = stand_in.seen[0]
+    assert settings.organisation.name == "Voorbeeld BV"
+    assert path == config

@@ -21,6 +21,7 @@ from pbxguard.core.facts import (
     BridgeLeft,
     ChannelCreated,
     ChannelHungUp,
+    ChannelNumberChanged,
     ChannelState,
     DisclosureHeard,
     DisclosureRequested,
@@ -175,7 +176,7 @@ async def test_a_permit_is_in_the_audit_log_before_the_recorder_starts(site: Sit
     await site.bridged()
     await site.until(lambda: "start 1" in site.pbx.log, "started")
     await site.hung_up()
-    await site.until(lambda: site.index.rows, "sealed")
+    await site.until(lambda: "recording.sealed" in site.kinds(), "sealed")
     assert site.kinds() == ["segment.permitted", "segment.closed", "recording.sealed"]
 
 
@@ -246,6 +247,14 @@ async def test_a_fault_in_a_segment_stops_its_recorder_and_spares_the_others(
     await site.until(lambda: not site.guard.supervisor.closing, "given up")
     await site.guard.put(SnapshotTaken("boot"))
     await site.until(lambda: site.guard.waiting == 0, "still taking facts")
+
+
+async def test_a_changed_number_is_written_down_as_a_doubt(site: Site) -> None:
+    await site.bridged()
+    await site.until(lambda: "start 1" in site.pbx.log, "started")
+    await site.facts(ChannelNumberChanged(CUSTOMER, "+31687654321"))
+    await site.until(lambda: "party.doubted" in site.kinds(), "doubted")
+    await site.until(lambda: "segment.closed" in site.kinds(), "closed")
 
 
 async def test_the_lamp_and_the_cdr_say_that_it_records(site: Site) -> None:

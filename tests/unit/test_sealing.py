@@ -23,9 +23,9 @@ import pbxguard.core.permit as permits
 from pbxguard.archive.files import FileArchive
 from pbxguard.archive.spool import Spool
 from pbxguard.core.commands import CallOutcome, StartRecording
-from pbxguard.core.defaults import CONTRACT_EVIDENCE, PURPOSES
+from pbxguard.core.defaults import CONTRACT_EVIDENCE, PURPOSES, QUALITY_TRAINING
 from pbxguard.core.errors import AuditFailed, NotFound, StorageFailed
-from pbxguard.core.ids import Endpoint, LinkedId, RecordingId, Uniqueid, recording_id, segment_id
+from pbxguard.core.ids import Endpoint, LinkedId, PurposeName, RecordingId, Uniqueid, recording_id, segment_id
 from pbxguard.core.permit import Permit, Told
 from pbxguard.core.policy import Policy
 from pbxguard.core.purposes import Direction, DisclosureKey, Mode
@@ -191,11 +191,11 @@ def room(tmp_path: Path) -> Room:
     return Room(tmp_path, clock, spool, archive, audit, index, sealer)
 
 
-def start(number: int = 1) -> StartRecording:
-    key = DisclosureKey.of((CONTRACT_EVIDENCE,), "nl", Mode.NOTICE, Direction.INBOUND)
+def start(number: int = 1, purposes: tuple[PurposeName, ...] = (CONTRACT_EVIDENCE,)) -> StartRecording:
+    key = DisclosureKey.of(purposes, "nl", Mode.NOTICE, Direction.INBOUND)
     permit = Permit(
         call=CALL,
-        purposes=(CONTRACT_EVIDENCE,),
+        purposes=purposes,
         direction=Direction.INBOUND,
         leg=Uniqueid("1700000000.2"),
         told=(Told(CALL, key, "digest", "2026-05-28T20:00:00Z", (), "NL"),),
@@ -475,6 +475,21 @@ async def test_an_objection_that_destroys_is_known_after_a_restart(room: Room) -
     assert await room.sealer.seal(RECORDING, OUTCOME) is None
     assert room.spool.segments() == []
     assert room.audit.kinds() == ["recording.destroyed"]
+
+
+async def test_a_purpose_that_was_objected_to_is_no_purpose_of_what_is_kept_for_another(room: Room) -> None:
+    segment = room.sealer.open_segment(start(purposes=(CONTRACT_EVIDENCE, QUALITY_TRAINING)), "boot")
+    room.record(segment, 5.0, ended=104.99)
+    closed = await room.sealer.close_segment(segment, proven=105.0, stopped=105.0, reasons=(Reason.PERMIT_CHANGED,))
+    await room.audit.commit(closed.entry())
+    objected = AuditEntry(
+        "objected", room.clock.utc(), boot="boot", channel=CALL, data={"purposes": [QUALITY_TRAINING]}
+    )
+    await room.audit.commit(objected)
+    row = await room.sealer.seal(RECORDING, OUTCOME, [closed])
+    assert row is not None
+    assert row.purposes == (CONTRACT_EVIDENCE,)
+    assert not row.locked
 
 
 async def test_a_disputed_recording_is_locked_for_the_officer_and_names_the_objection(room: Room) -> None:
