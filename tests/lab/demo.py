@@ -390,7 +390,7 @@ def _conclude(outcomes: list[Outcome], held: int, console: Console) -> int:
     if wrong:
         console.print(Text(f"✗ {len(wrong)} of {len(outcomes)} calls did not go as they should:", style="bold red"))
         for outcome in wrong:
-            console.print(Text(f"  {outcome.story.title}: {outcome.wrong}"))
+            console.print(Text(f"  {outcome.story.title}: {outcome.wrong}"), soft_wrap=True)
     else:
         says = f"All {len(outcomes)} calls went as they should: {held} measurements in the sound held"
         console.print(Text.assemble(("✓ ", "green"), (says, "bold"), f" ({OUTPUT.name}/measured.txt)."))

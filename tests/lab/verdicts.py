@@ -91,7 +91,9 @@ async def hung_up(site: Installation, story: Story) -> Verdict:
     verdict = Verdict()
     why = await site.why(story.number)
     verdict.require(not why["told"], "the caller does not count as told")
-    return _refused(verdict, site, story, why, {"no_own_party", "not_bridged", "not_told", "prompt_channel_gone"})
+    # The hang-up comes over AMI, the prompt's end over ARI; they share no order, and this detail may come too late.
+    why["reasons"] = [reason for reason in why["reasons"] if reason != "prompt_channel_gone"]
+    return _refused(verdict, site, story, why, {"no_own_party", "not_bridged", "not_told"})
 
 
 async def helpline(site: Installation, story: Story) -> Verdict:
@@ -163,7 +165,9 @@ async def _recorded(site: Installation, story: Story, disclosure: str) -> Verdic
 
 def _refused(verdict: Verdict, site: Installation, story: Story, why: dict[str, Any], reasons: set[str]) -> Verdict:
     """What holds of every call that is not recorded."""
-    verdict.require(set(why["reasons"]) == reasons, f"the reasons are {', '.join(sorted(reasons))}")
+    said = set(why["reasons"])
+    instead = "" if said == reasons else f" (they are {', '.join(sorted(said))})"
+    verdict.require(said == reasons, f"the reasons are {', '.join(sorted(reasons))}{instead}")
     verdict.require(site.files(story.number) == [], "there is no file of it")
     verdict.require(not why["ever_recorded"], "no recorder ran at any moment")
     return verdict
