@@ -10,22 +10,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import dataclass
 
+from .calls import Call, Calls
 from .commands import (
     CallOutcome,
     Command,
     HangUp,
     Lamp,
     NoteDoubt,
-    ReportCall,
-    SealRecording,
     ShowLamp,
     StartRecording,
     StopRecording,
 )
-from .conversation import Conversation, asked_of, converse, direction_of, external_number
+from .conversation import Conversation, converse
 from .facts import (
     AuditHealthy,
     BeatReturned,
@@ -53,13 +51,14 @@ from .facts import (
     SwitchedOff,
     SwitchedOn,
 )
-from .ids import Endpoint, PurposeName, RecordingId, SegmentId, Uniqueid, recording_id, segment_id
+from .ids import Endpoint, PurposeName, RecordingId, SegmentId, Uniqueid, recording_id
+from .knowledge import Knowledge
 from .memory import Memory
 from .numbers import parse
 from .parties import PartyKind
-from .permit import Permit, Refusal, Sight, decide, would_record
+from .permit import Permit, Refusal, Sight, decide
 from .policy import Policy
-from .purposes import Direction, OnObjection
+from .purposes import OnObjection
 from .reasons import Reason, ordered
 from .switchboard import Channel, Component, Switchboard
 
@@ -88,53 +87,18 @@ class Change:
     """The last beat that came back before it began: what the picture says later is not proven earlier."""
 
 
-@dataclass(slots=True)
-class Call:
-    """The life of one external channel."""
-
-    channel: Channel
-    recording: RecordingId
-    direction: Direction
-    asked: tuple[PurposeName, ...] = ()
-    own_number: str = ""
-    own_endpoint: str = ""
-    queue: str = ""
-    reference: str = ""
-    language: str = ""
-    told: bool = False
-    reasons: tuple[Reason, ...] = (Reason.NOT_BRIDGED,)
-    recorded: bool = False
-    would_record: bool = False
-    others: set[Uniqueid] = field(default_factory=set)
-    segments: set[SegmentId] = field(default_factory=set)
-    """Ours that are not closed yet."""
-    permitted: set[PurposeName] = field(default_factory=set)
-    """What its segments were recorded for."""
-    objected: set[PurposeName] = field(default_factory=set)
-    had_segments: bool = False
-    """At least one recorder was asked for."""
-    ended: bool = False
-    spoke: bool = False
-    """It was in a conversation with somebody: what is told of it afterwards is why *that* was not recorded."""
-    reported: CallOutcome | None = None
-
-
 class Supervisor:
     """Facts in, commands out. One for each Asterisk; not thread-safe, and need not be."""
 
     def __init__(self, policy: Policy, node: str, numbering: Mapping[RecordingId, int] | None = None) -> None:
         """`numbering` as `restore` takes it."""
-        self.policy = policy
-        self.node = node
-        self.boot = ""
-        self.board = Switchboard(policy.parties)
-        self.memory = Memory()
-        self.calls: dict[Uniqueid, Call] = {}
+        self._known = Knowledge(policy, node)
+        self.book = Calls(self._known)
+        """Of the calls: their segments' numbers, what is told of them, when they are sealed."""
         self.running: dict[Uniqueid, Segment] = {}
         """By own leg; a segment that is being stopped stays until it is closed, in `closing`."""
         self.closing: dict[SegmentId, Segment] = {}
-        self._numbers: dict[RecordingId, count[int]] = {}
-        self.restore(numbering or {})
+        self.book.restore(numbering or {})
         self._connected = False
         self._lost_at = NEVER
         self._beat = NEVER
@@ -150,11 +114,61 @@ class Supervisor:
         self._known_numbers: dict[Uniqueid, str] = {}
         """Of external channels whose number changed: the last in E.164."""
         self._level = 2
-        self._by_recording: dict[RecordingId, Call] = {}
         self._trusted: frozenset[Uniqueid] = frozenset()
         """Channels that the next snapshot shows for the first time and that were not on hold (`trust_unheld`)."""
 
     # -- questions ---------------------------------------------------------------------------------------------------
+
+    @property
+    def policy(self) -> Policy:
+        """What the organisation decided; after a change give a `PolicyReloaded`."""
+        return self._known.policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self._known.policy = policy
+
+    @property
+    def node(self) -> str:
+        return self._known.node
+
+    @property
+    def boot(self) -> str:
+        """Names the boot of Asterisk; empty before the first snapshot."""
+        return self._known.boot
+
+    @property
+    def board(self) -> Switchboard:
+        return self._known.board
+
+    @property
+    def memory(self) -> Memory:
+        return self._known.memory
+
+    @property
+    def calls(self) -> Mapping[Uniqueid, Call]:
+        """Calls that live now, by external channel."""
+        return self.book.live
+
+    def outcome(self, call: Call) -> CallOutcome:
+        """What is known of the call now."""
+        return self.book.outcome(call)
+
+    def restore(self, numbering: Mapping[RecordingId, int]) -> None:
+        """As `Calls.restore`."""
+        self.book.restore(numbering)
+
+    def unheld(self) -> frozenset[Uniqueid]:
+        """Who talks in a conversation that is being recorded: none of them was on hold at the last decision."""
+        return frozenset(
+            channel
+            for segment in self.running.values()
+            for channel in (segment.permit.leg, *(told.channel for told in segment.permit.told))
+        )
+
+    def trust_unheld(self, channels: Iterable[Uniqueid]) -> None:
+        """These were not on hold a moment before a restart, as the next snapshot finds them: it cannot show holds."""
+        self._trusted = frozenset(channels)
 
     @property
     def connected(self) -> bool:
@@ -180,45 +194,6 @@ class Supervisor:
             Reason.BEAT_LATE: sight.lag > limits.beat_lag_stop,
         }
         return ordered({reason for reason, is_so in against.items() if is_so})
-
-    def outcome(self, call: Call) -> CallOutcome:
-        """What is known of the call now."""
-        number = external_number(call.channel, call.direction, self.policy)
-        return CallOutcome(
-            call=call.channel.uniqueid,
-            linkedid=call.channel.linkedid,
-            recording=call.recording,
-            direction=call.direction,
-            external_number=number.e164 or number.digits,
-            own_number=call.own_number,
-            own_endpoint=call.own_endpoint,
-            queue=call.queue,
-            reference=call.reference,
-            language=call.language,
-            purposes_asked=call.asked,
-            told=call.told,
-            reasons=() if call.recorded else call.reasons,
-            recorded=call.recorded,
-            ever_recorded=call.had_segments,
-            would_record=call.would_record,
-            others=tuple(sorted(call.others)),
-        )
-
-    def restore(self, numbering: Mapping[RecordingId, int]) -> None:
-        """How many segments recordings had before a restart: they are numbered on, and sealed when their call ends."""
-        self._numbers.update({r: count(n + 1) for r, n in numbering.items() if r not in self._numbers})
-
-    def unheld(self) -> frozenset[Uniqueid]:
-        """Who talks in a conversation that is being recorded: none of them was on hold at the last decision."""
-        return frozenset(
-            channel
-            for segment in self.running.values()
-            for channel in (segment.permit.leg, *(told.channel for told in segment.permit.told))
-        )
-
-    def trust_unheld(self, channels: Iterable[Uniqueid]) -> None:
-        """These were not on hold a moment before a restart, as the next snapshot finds them: it cannot show holds."""
-        self._trusted = frozenset(channels)
 
     # -- in and out --------------------------------------------------------------------------------------------------
 
@@ -292,7 +267,7 @@ class Supervisor:
                     touched |= change.channels
                     since = min(since, change.proven)
                 commands += self._settle(touched, now, since)
-                commands += self._end_call(channel)
+                commands += self.book.end(channel)
                 self._forget(channel)
                 touched = set()
             case ChannelNumberChanged():
@@ -344,7 +319,7 @@ class Supervisor:
         return sorted(commands, key=lambda command: not isinstance(command, StopRecording))
 
     def _settle_one(self, component: Component, now: float, since: float) -> list[Command]:
-        self._meet_calls(component)
+        self.book.meet(component)
         half_done = False
         proven = min(self._beat, since)
         for change in self._changing.values():
@@ -375,18 +350,13 @@ class Supervisor:
             case Refusal(reasons=reasons):
                 for leg in legs:
                     commands += self._stop(leg, self._why_ended(leg, reasons), proven)
-        return commands + self._report(component, conversation, decision)
+        return commands + self.book.report(component, conversation, decision)
 
     def _start(self, permit: Permit, recording: RecordingId) -> list[Command]:
-        number = next(self._numbers.setdefault(recording, count(1)))
         endpoint = self.board.channels[permit.leg].endpoint
-        segment = Segment(segment_id(recording, number), recording, permit, endpoint)
+        segment = Segment(self.book.next_segment(permit, recording), recording, permit, endpoint)
         self.running[permit.leg] = segment
         self._recorders[endpoint] += 1
-        if (call := self.calls.get(permit.call)) is not None:
-            call.segments.add(segment.id)
-            call.permitted.update(permit.purposes)
-            call.had_segments = True
         return [StartRecording(permit, recording, segment.id, permit.leg), *self._light(endpoint)]
 
     def _stop(self, leg: Uniqueid, reasons: tuple[Reason, ...], proven: float) -> list[Command]:
@@ -447,108 +417,7 @@ class Supervisor:
             return (Reason.EXTERNAL_LEFT,)
         return reasons
 
-    # -- calls -------------------------------------------------------------------------------------------------------
-
-    def _meet_calls(self, component: Component) -> None:
-        """Every external channel is a call once it is seen and the boot is known, on which its ids hang."""
-        if not self.boot:
-            return
-        for uniqueid in component.channels:
-            channel = self.board.channels.get(uniqueid)
-            if channel is None or channel.kind is not PartyKind.EXTERNAL or uniqueid in self.calls:
-                continue
-            recording = recording_id(self.node, self.boot, uniqueid)
-            call = Call(channel, recording, direction_of(channel, self.board))
-            call.had_segments = recording in self._numbers  # begun before a restart
-            self.calls[uniqueid] = call
-            self._by_recording[recording] = call
-
-    def _report(self, component: Component, conversation: Conversation, decision: Permit | Refusal) -> list[Command]:
-        legs = tuple(t.channel for t in conversation.own)
-        recorded = isinstance(decision, Permit)
-        commands: list[Command] = []
-        meeting = component.bridged and (len(conversation.talkers) > 1 or conversation.unseen)
-        externals = [u for u in component.channels if u in self.calls and u in self.board.channels]
-        for uniqueid in sorted(externals):
-            call = self.calls[uniqueid]
-            channel = call.channel = self.board.channels[uniqueid]
-            call.direction = direction_of(channel, self.board)
-            notes = self.memory.of(uniqueid)
-            call.told = bool(notes.heard)
-            call.asked = self._asked(channel) or call.asked
-            call.queue = channel.queue or call.queue
-            call.language = notes.language or conversation.language
-            self._own_side(call, channel, conversation)
-            call.reference = notes.reference or conversation.reference or call.reference
-            call.recorded = recorded
-            # Who is alone again, at the end or in a queue, is no news of why the conversation was not recorded.
-            if meeting or not call.spoke or call.had_segments:
-                call.would_record = isinstance(decision, Refusal) and would_record(decision)
-                call.reasons = decision.reasons if isinstance(decision, Refusal) else call.reasons
-            call.spoke = call.spoke or meeting
-            if len(externals) > 1:
-                call.others |= {u for u in externals if u != uniqueid}
-            call.objected |= self._objected(call)
-            outcome = self.outcome(call)
-            if outcome != call.reported:
-                call.reported = outcome
-                commands.append(ReportCall(outcome, ended=False, legs=legs if component.bridged else ()))
-        return commands
-
-    def _asked(self, channel: Channel) -> tuple[PurposeName, ...]:
-        """What was asked for it; noted as its own, since whoever dialled it may leave, or be optimised away."""
-        asked = asked_of(channel, self.board, self.memory)
-        dialler = self.board.root_dialler(channel)
-        if asked and dialler is not None and not self.memory.of(channel.uniqueid).asked:
-            by = self.memory.of(dialler.uniqueid)
-            self.memory.note(DisclosureRequested(channel.uniqueid, asked, by.language, reference=by.reference))
-        return asked
-
-    def _own_side(self, call: Call, channel: Channel, conversation: Conversation) -> None:
-        """Whom of us it is with: the number dialled when it came in, the extension when we called."""
-        dialler = self.board.root_dialler(channel)
-        if conversation.own:
-            call.own_endpoint = conversation.own[0].endpoint
-        elif dialler is not None and dialler.kind is PartyKind.OWN:
-            call.own_endpoint = dialler.endpoint
-        if call.direction is Direction.INBOUND:
-            call.own_number = call.own_number or channel.exten
-        elif dialler is not None:
-            call.own_number = dialler.number or call.own_number
-            call.reference = self.memory.of(dialler.uniqueid).reference or call.reference
-
-    def _end_call(self, channel: Uniqueid) -> list[Command]:
-        call = self.calls.pop(channel, None)
-        if call is None:
-            return []
-        call.ended = True
-        call.objected |= self._objected(call)
-        call.recorded = False
-        commands: list[Command] = []
-        if call.had_segments:
-            call.reasons = (Reason.CALL_ENDED,)
-        commands.append(ReportCall(self.outcome(call), ended=True, legs=()))
-        return commands + self._seal_if_over(call)
-
-    def _seal_if_over(self, call: Call) -> list[Command]:
-        if not call.ended or call.segments:
-            return []
-        self._by_recording.pop(call.recording, None)
-        self._numbers.pop(call.recording, None)
-        if not call.had_segments:
-            return []
-        effects = {p: self.policy.purposes[p].on_objection for p in call.objected if p in self.policy.purposes}
-        destroy = set(effects) == call.permitted and set(effects.values()) == {OnObjection.DESTROY}
-        lock = OnObjection.LOCK in effects.values()
-        return [SealRecording(call.recording, self.outcome(call), tuple(sorted(call.objected)), destroy, lock)]
-
-    def _objected(self, call: Call) -> set[PurposeName]:
-        """What anybody outside in this call objected to, of what it was recorded for; it need not be running."""
-        if call.had_segments and not call.permitted:  # begun before a restart: for what it was told of, at most
-            heard = self.memory.of(call.channel.uniqueid).heard
-            call.permitted = {p for h in heard for p in h.disclosure.purposes}
-        notes = [self.memory.of(u) for u in (call.channel.uniqueid, *call.others)]
-        return {p for p in call.permitted for n in notes if n.objected_to_all or p in n.objected}
+    # -- segments ----------------------------------------------------------------------------------------------------
 
     def _gone(self, id: SegmentId, now: float) -> list[Command]:
         """A segment's recorder is known not to run (any more)."""
@@ -564,12 +433,8 @@ class Supervisor:
             touched = {leg}
             # Also where somebody else stopped it, or its leg is just dying: never start again in a tight loop.
             self._blocked[leg] = now + self.policy.limits.retry_start
-        call = self._by_recording.get(segment.recording)
         commands += self._settle(touched, now)
-        if call is not None:
-            call.segments.discard(id)
-            commands += self._seal_if_over(call)
-        return commands
+        return commands + self.book.segment_closed(segment.recording, id)
 
     # -- sight -------------------------------------------------------------------------------------------------------
 
@@ -594,7 +459,7 @@ class Supervisor:
         before = set(self.board.channels) | set(self.calls) | set(self.running)
         anew = self.boot not in ("", fact.boot)
         if anew:
-            self.board = Switchboard(self.policy.parties)
+            self._known.board = Switchboard(self.policy.parties)
         elif not self._connected and now - self._lost_at > self.policy.limits.hold_trust:
             for seen in self.board.channels.values():
                 seen.hold_known = False
@@ -609,11 +474,11 @@ class Supervisor:
         for leg in sorted(gone & set(self.running)):
             commands += self._stop(leg, (Reason.NOT_CONNECTED,), proven)
         for channel in sorted(gone):
-            commands += self._end_call(channel)
+            commands += self.book.end(channel)
             self._forget(channel)
         if anew:
             self.memory.forget_all()
-        self.boot = fact.boot
+        self._known.boot = fact.boot
         return commands + self._settle(touched, now, proven)
 
     def _drop_changes(self) -> float:

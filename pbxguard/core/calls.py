@@ -1,0 +1,209 @@
+"""The book of calls: what becomes known of each external channel from its first fact to its seal.
+
+Owns what people ask later (told, recorded, why not) and when a recording is complete. Decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import count
+
+from .commands import CallOutcome, Command, ReportCall, SealRecording
+from .conversation import Conversation, asked_of, direction_of, external_number
+from .facts import DisclosureRequested
+from .ids import PurposeName, RecordingId, SegmentId, Uniqueid, recording_id, segment_id
+from .knowledge import Knowledge
+from .parties import PartyKind
+from .permit import Permit, Refusal, would_record
+from .purposes import Direction, OnObjection
+from .reasons import Reason
+from .switchboard import Channel, Component
+
+
+@dataclass(slots=True)
+class Call:
+    """The life of one external channel."""
+
+    channel: Channel
+    recording: RecordingId
+    direction: Direction
+    asked: tuple[PurposeName, ...] = ()
+    own_number: str = ""
+    own_endpoint: str = ""
+    queue: str = ""
+    reference: str = ""
+    language: str = ""
+    told: bool = False
+    reasons: tuple[Reason, ...] = (Reason.NOT_BRIDGED,)
+    recorded: bool = False
+    would_record: bool = False
+    others: set[Uniqueid] = field(default_factory=set)
+    segments: set[SegmentId] = field(default_factory=set)
+    """Ours that are not closed yet."""
+    permitted: set[PurposeName] = field(default_factory=set)
+    """What its segments were recorded for."""
+    objected: set[PurposeName] = field(default_factory=set)
+    had_segments: bool = False
+    """At least one recorder was asked for."""
+    ended: bool = False
+    spoke: bool = False
+    """It was in a conversation with somebody: what is told of it afterwards is why *that* was not recorded."""
+    reported: CallOutcome | None = None
+
+
+class Calls:
+    """Every call that lives, or waits for its segments to close."""
+
+    def __init__(self, known: Knowledge) -> None:
+        self._known = known
+        self.live: dict[Uniqueid, Call] = {}
+        self._by_recording: dict[RecordingId, Call] = {}
+        self._numbers: dict[RecordingId, count[int]] = {}
+
+    def restore(self, numbering: Mapping[RecordingId, int]) -> None:
+        """How many segments recordings had before a restart: they are numbered on, and sealed when their call ends."""
+        self._numbers.update({r: count(n + 1) for r, n in numbering.items() if r not in self._numbers})
+
+    def outcome(self, call: Call) -> CallOutcome:
+        """What is known of the call now."""
+        number = external_number(call.channel, call.direction, self._known.policy)
+        return CallOutcome(
+            call=call.channel.uniqueid,
+            linkedid=call.channel.linkedid,
+            recording=call.recording,
+            direction=call.direction,
+            external_number=number.e164 or number.digits,
+            own_number=call.own_number,
+            own_endpoint=call.own_endpoint,
+            queue=call.queue,
+            reference=call.reference,
+            language=call.language,
+            purposes_asked=call.asked,
+            told=call.told,
+            reasons=() if call.recorded else call.reasons,
+            recorded=call.recorded,
+            ever_recorded=call.had_segments,
+            would_record=call.would_record,
+            others=tuple(sorted(call.others)),
+        )
+
+    def next_segment(self, permit: Permit, recording: RecordingId) -> SegmentId:
+        """The id of a new segment of the permit's call, which is not over before it is closed."""
+        id = segment_id(recording, next(self._numbers.setdefault(recording, count(1))))
+        if (call := self.live.get(permit.call)) is not None:
+            call.segments.add(id)
+            call.permitted |= set(permit.purposes)
+            call.had_segments = True
+        return id
+
+    def segment_closed(self, recording: RecordingId, id: SegmentId) -> list[Command]:
+        """It is known not to run (any more); seals the recording when it was the last of a call that ended."""
+        call = self._by_recording.get(recording)
+        if call is None:
+            return []
+        call.segments.discard(id)
+        return self._seal_if_over(call)
+
+    def meet(self, component: Component) -> None:
+        """Every external channel is a call once it is seen and the boot is known, on which its ids hang."""
+        if not self._known.boot:
+            return
+        for uniqueid in component.channels:
+            channel = self._known.board.channels.get(uniqueid)
+            if channel is None or channel.kind is not PartyKind.EXTERNAL or uniqueid in self.live:
+                continue
+            recording = recording_id(self._known.node, self._known.boot, uniqueid)
+            call = Call(channel, recording, direction_of(channel, self._known.board))
+            call.had_segments = recording in self._numbers  # begun before a restart
+            self.live[uniqueid] = call
+            self._by_recording[recording] = call
+
+    def report(self, component: Component, conversation: Conversation, decision: Permit | Refusal) -> list[Command]:
+        legs = tuple(t.channel for t in conversation.own)
+        recorded = isinstance(decision, Permit)
+        commands: list[Command] = []
+        meeting = component.bridged and (len(conversation.talkers) > 1 or conversation.unseen)
+        externals = [u for u in component.channels if u in self.live and u in self._known.board.channels]
+        for uniqueid in sorted(externals):
+            call = self.live[uniqueid]
+            channel = call.channel = self._known.board.channels[uniqueid]
+            call.direction = direction_of(channel, self._known.board)
+            notes = self._known.memory.of(uniqueid)
+            call.told = bool(notes.heard)
+            call.asked = self._asked(channel) or call.asked
+            call.queue = channel.queue or call.queue
+            call.language = notes.language or conversation.language
+            self._own_side(call, channel, conversation)
+            call.reference = notes.reference or conversation.reference or call.reference
+            call.recorded = recorded
+            # Who is alone again, at the end or in a queue, is no news of why the conversation was not recorded.
+            if meeting or not call.spoke or call.had_segments:
+                call.would_record = isinstance(decision, Refusal) and would_record(decision)
+                call.reasons = decision.reasons if isinstance(decision, Refusal) else call.reasons
+            call.spoke = call.spoke or meeting
+            if len(externals) > 1:
+                call.others |= {u for u in externals if u != uniqueid}
+            call.objected |= self._objected(call)
+            outcome = self.outcome(call)
+            if outcome != call.reported:
+                call.reported = outcome
+                commands.append(ReportCall(outcome, ended=False, legs=legs if component.bridged else ()))
+        return commands
+
+    def _asked(self, channel: Channel) -> tuple[PurposeName, ...]:
+        """What was asked for it; noted as its own, since whoever dialled it may leave, or be optimised away."""
+        asked = asked_of(channel, self._known.board, self._known.memory)
+        dialler = self._known.board.root_dialler(channel)
+        if asked and dialler is not None and not self._known.memory.of(channel.uniqueid).asked:
+            by = self._known.memory.of(dialler.uniqueid)
+            self._known.memory.note(DisclosureRequested(channel.uniqueid, asked, by.language, reference=by.reference))
+        return asked
+
+    def _own_side(self, call: Call, channel: Channel, conversation: Conversation) -> None:
+        """Whom of us it is with: the number dialled when it came in, the extension when we called."""
+        dialler = self._known.board.root_dialler(channel)
+        if conversation.own:
+            call.own_endpoint = conversation.own[0].endpoint
+        elif dialler is not None and dialler.kind is PartyKind.OWN:
+            call.own_endpoint = dialler.endpoint
+        if call.direction is Direction.INBOUND:
+            call.own_number = call.own_number or channel.exten
+        elif dialler is not None:
+            call.own_number = dialler.number or call.own_number
+            call.reference = self._known.memory.of(dialler.uniqueid).reference or call.reference
+
+    def end(self, channel: Uniqueid) -> list[Command]:
+        call = self.live.pop(channel, None)
+        if call is None:
+            return []
+        call.ended = True
+        call.objected |= self._objected(call)
+        call.recorded = False
+        commands: list[Command] = []
+        if call.had_segments:
+            call.reasons = (Reason.CALL_ENDED,)
+        commands.append(ReportCall(self.outcome(call), ended=True, legs=()))
+        return commands + self._seal_if_over(call)
+
+    def _seal_if_over(self, call: Call) -> list[Command]:
+        if not call.ended or call.segments:
+            return []
+        self._by_recording.pop(call.recording, None)
+        self._numbers.pop(call.recording, None)
+        if not call.had_segments:
+            return []
+        effects = {
+            p: self._known.policy.purposes[p].on_objection for p in call.objected if p in self._known.policy.purposes
+        }
+        destroy = set(effects) == call.permitted and set(effects.values()) == {OnObjection.DESTROY}
+        lock = OnObjection.LOCK in effects.values()
+        return [SealRecording(call.recording, self.outcome(call), tuple(sorted(call.objected)), destroy, lock)]
+
+    def _objected(self, call: Call) -> set[PurposeName]:
+        """What anybody outside in this call objected to, of what it was recorded for; it need not be running."""
+        if call.had_segments and not call.permitted:  # begun before a restart: for what it was told of, at most
+            heard = self._known.memory.of(call.channel.uniqueid).heard
+            call.permitted = {p for h in heard for p in h.disclosure.purposes}
+        notes = [self._known.memory.of(u) for u in (call.channel.uniqueid, *call.others)]
+        return {p for p in call.permitted for n in notes if n.objected_to_all or p in n.objected}
