@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from pbxguard.core.ids import PurposeName
 from pbxguard.core.purposes import Direction, Disclosure, DisclosureKey, Mode
 from pbxguard.core.reasons import Reason
 from pbxguard.pbx.ari.announcer import Announcer, Visit
-from pbxguard.pbx.ari.connection import AriAddress, AriTiming, ChannelNotOurs
+from pbxguard.pbx.ari.connection import AriAddress, AriConnection, AriTiming, ChannelNotOurs
 from tests.wire.fake_ari import CHANNEL, FakeAri, fake_ari, stamp
 
 KEY = DisclosureKey.of((PurposeName("contract_evidence"),), "nl", Mode.NOTICE, Direction.INBOUND)
@@ -270,3 +271,44 @@ async def test_a_client_that_took_the_application_over_is_not_fought_at_full_spe
         assert ari.connections == 2
         while not announcer.connection.connected:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
+
+
+async def test_a_connection_that_a_full_backlog_dropped_is_tried_again_at_once() -> None:
+    """The kernel itself would try again after a second only, and the request have no time left."""
+    async with backlog_of_one() as (listening, url):
+        _, first = await asyncio.open_connection(*listening.getsockname())  # it fills the queue: nobody accepts yet
+        connection = AriConnection(
+            AriAddress(url, "pbxguard", "secret"),
+            on_event=lambda _: None,
+            on_connected=_nothing,
+            on_lost=lambda: None,
+            timing=AriTiming(request=0.9, connect=60.0),
+        )
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+        running = asyncio.create_task(connection.run())
+        await asyncio.sleep(0)
+        asked = asyncio.create_task(connection.request("POST", "/channels/1/answer"))
+        await asyncio.sleep(0.3)
+        assert not asked.done()
+        async with await asyncio.start_server(serve, sock=listening):
+            async with asyncio.timeout(5):
+                assert await asked is None
+            running.cancel()
+            first.close()
+
+
+@asynccontextmanager
+async def backlog_of_one() -> AsyncIterator[tuple[socket.socket, str]]:
+    """A listening socket whose queue holds one connection, and its address."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        yield listening, f"http://127.0.0.1:{listening.getsockname()[1]}/ari"
+
+
+async def _nothing() -> None:
+    pass

@@ -26,8 +26,13 @@ from .translate import BEAT, KNOWN, WANTED, AriEvent, BeatReturned, Replaced, tr
 
 POOL = 60
 """HTTP connections at once; Asterisk allows 100 sessions (ASTERISK.md, "Load collapse")."""
+CONNECT_AGAIN = 0.1
+"""Seconds. Asterisk's backlog is ten: of a burst of new connections the rest are dropped, and the kernel would try
+them again only after a second, which is all the time that a request has."""
 MEND_REACH = "Is Asterisk running, with enabled=yes in http.conf and in ari.conf, at this address?"
 MEND_LOGIN = "Compare the ari section with the user in ari.conf: name, password, read_only=no."
+
+CONNECTING = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_AGAIN)
 
 _log = get_logger()
 
@@ -128,22 +133,35 @@ class AriConnection:
         if self._http is None:
             raise ConnectionFailed("ari", "not started")
         try:
-            async with (
-                asyncio.timeout(seconds or self._timing.request),
-                self._http.request(method, self._address.url + path, params=params, json=body) as answer,
-            ):
-                if answer.status in (404, 409):
-                    raise ChannelNotOurs(f"{answer.status}")
-                if answer.status >= 400:
-                    raise ActionRefused(f"{answer.status}")
-                text = await answer.text()
-                return json.loads(text) if text else None
+            async with asyncio.timeout(seconds or self._timing.request):
+                while True:
+                    try:
+                        return await self._exchange(self._http, method, path, params, body)
+                    except aiohttp.ConnectionTimeoutError:
+                        pass  # nothing was sent yet
         except (aiohttp.ClientError, OSError) as error:
             raise ConnectionFailed("ari", type(error).__name__, MEND_REACH) from error
         except TimeoutError as error:
             raise ConnectionFailed("ari", "no answer in time", MEND_REACH) from error
         except ValueError as error:
             raise ConnectionFailed("ari", "an answer that is not JSON", MEND_REACH) from error
+
+    async def _exchange(
+        self,
+        http: aiohttp.ClientSession,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        body: Mapping[str, Any] | None,
+    ) -> Any:
+        url = self._address.url + path
+        async with http.request(method, url, params=params, json=body, timeout=CONNECTING) as answer:
+            if answer.status in (404, 409):
+                raise ChannelNotOurs(f"{answer.status}")
+            if answer.status >= 400:
+                raise ActionRefused(f"{answer.status}")
+            text = await answer.text()
+            return json.loads(text) if text else None
 
     async def round_trip(self) -> None:
         """A beat out by HTTP, back as an event on our WebSocket. Raises ConnectionFailed or ActionRefused.
