@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -228,6 +229,7 @@ class _Service:
                     ("reload", self._reload(reload, path)),
                 )
                 tasks = [group.create_task(work, name=name) for name, work in works]
+                _spare_collections()
                 _log.info(Event.SERVICE_STARTED)
                 await stop.wait()
                 _log.info(Event.SERVICE_STOPPING)
@@ -287,6 +289,12 @@ class _Service:
             metrics.calls.set(len(self._supervisor.calls))
             metrics.facts_waiting.set(self._guard.waiting)
             await asyncio.sleep(METRICS_SECONDS)
+
+
+def _spare_collections() -> None:
+    """What is there now stays: a full collection that walked it would stop everything for 0.2 s, in a burst at that."""
+    gc.collect()
+    gc.freeze()
 
 
 class _Sink:
