@@ -25,9 +25,11 @@ from .tables import calls, clean, digits_of, extension_of
 
 MOST_WAITING = 20_000
 """Calls whose report may wait; then `put_call` waits for the disk."""
-MOST_IN_ONE = 500
-GATHER_SECONDS = 0.05
-"""How long reports gather before they are written: far below what a person notices in `calls`."""
+MOST_IN_ONE = 100
+"""Of one transaction: an entry for the audit log waits for one at most."""
+GATHER_SECONDS = 0.5
+"""How long reports gather before they are written: a call makes several in its first seconds, and only the last
+counts. Who asks here waits for nothing: a question writes first what has gathered."""
 RETRY_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
 _KEY = ("node", "boot", "call")
