@@ -189,5 +189,9 @@ def _mode(component: Component, board: Switchboard, policy: Policy) -> GuardMode
 
 
 def mode_of(channel: Channel, policy: Policy) -> GuardMode:
-    """The mode for one external channel: by its queue, the number it dialled, the context where it arrived."""
-    return policy.mode_for(queue=channel.queue, did=channel.exten, context=channel.context)
+    """The mode for one external channel: by its queue, and by number and context where its call arrived.
+
+    For one that somebody here dialled these are the dialler's, as for the door that asked what to tell it.
+    """
+    exten, context = channel.origin or (channel.exten, channel.context)
+    return policy.mode_for(queue=channel.queue, did=exten, context=context)

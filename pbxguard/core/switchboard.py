@@ -60,6 +60,8 @@ class Channel:
     """Somebody here dialled it, an originate included."""
     dialled_by: Uniqueid | None = None
     dialled_number: str = ""
+    origin: tuple[str, str] | None = None
+    """Extension and context at which the call that dialled it arrived; stays when the dialler leaves."""
     queue: str = ""
     bridge: BridgeId | None = None
     joined: int = 0
@@ -323,6 +325,8 @@ class Switchboard:
         callee.dialled = True
         callee.dialled_by = fact.caller or callee.dialled_by
         callee.dialled_number = fact.dialled_number or callee.dialled_number
+        if (dialler := self.root_dialler(callee)) is not None:
+            callee.origin = dialler.origin or (dialler.exten, dialler.context)
         return {fact.callee}
 
     def _enter(self, fact: BridgeEntered) -> set[Uniqueid]:
@@ -399,7 +403,7 @@ class Switchboard:
             now.born, now.joined = then.born, then.joined
             now.dialled = now.dialled or then.dialled
             now.dialled_by, now.dialled_number = then.dialled_by, then.dialled_number
-            now.queue = then.queue
+            now.queue, now.origin = then.queue, then.origin
             now.context, now.exten = then.context or now.context, then.exten or now.exten
             now.number = now.number or then.number
             now.held, now.held_in, now.hold_known = then.held, then.held_in, then.hold_known

@@ -84,6 +84,7 @@ class Line:
     dialled: bool
     order: int
     dialler: str = ""
+    origin: str | None = None
     dialled_number: str = ""
     queue: str = ""
     last_number: str = ""
@@ -182,6 +183,8 @@ class Oracle:
                     line.dialled = True
                     line.dialler = fact.caller or line.dialler
                     line.dialled_number = fact.dialled_number or line.dialled_number
+                    if root := self.lines.get(self._root(fact.callee) or ""):
+                        line.origin = root.exten if root.origin is None else root.origin
             case QueueJoined(channel=c, queue=queue):
                 if line := self.lines.get(c):
                     line.queue = queue
@@ -347,6 +350,7 @@ class Oracle:
                 self.hold_doubt.add(c)
                 continue
             line.dialler, line.dialled_number, line.queue = then.dialler, then.dialled_number, then.queue
+            line.origin = then.origin
             line.dialled |= then.dialled
             line.last_number = then.last_number
             line.number = line.number or then.number
@@ -432,7 +436,7 @@ class Oracle:
         if any(self.said.get(c, Said()).private for c in people):
             self._private_calls(people[0])
         forbid(R.SWITCHED_OFF, self.off)
-        forbid(R.OBSERVE_MODE, self.observe or any(self.lines[c].exten == "0207654321" for c in outside))
+        forbid(R.OBSERVE_MODE, self.observe or any(self._arrived(c) == "0207654321" for c in outside))
         forbid(R.NEVER_RECORD, any(self._forbidden(c) for c in people))
         forbid(R.MARKED_PRIVATE, any(self.said.get(c, Said()).private for c in people))
         forbid(R.NOT_BRIDGED, not bridged)
@@ -498,6 +502,11 @@ class Oracle:
         line = self.lines[c]
         shown = {plain(n) for n in (line.number, line.dialled_number, line.exten)}
         return bool(shown & {"113", "+31209990000"})
+
+    def _arrived(self, c: str) -> str:
+        """The number that its call came in on; of one that was dialled, that of the call which dialled it."""
+        line = self.lines[c]
+        return line.exten if line.origin is None else line.origin
 
     def _root(self, c: str) -> str | None:
         for _ in range(50):

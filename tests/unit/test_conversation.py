@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pbxguard.core.conversation import Conversation, converse
+from pbxguard.core.conversation import Conversation, converse, mode_of
 from pbxguard.core.facts import ChannelState, DisclosureRequested, Held
 from pbxguard.core.ids import Uniqueid
 from pbxguard.core.parties import PartyKind
@@ -80,3 +80,15 @@ def test_a_second_call_counts_for_its_own_phone_only_and_not_while_it_is_held() 
     assert not any(t.second_call for t in conversation(trial, caller).talkers)
     trial.play(trial.world.meet(second))
     assert any(t.second_call for t in conversation(trial, leg).talkers), "a hold belongs to a channel in a bridge"
+
+
+def test_the_mode_for_whom_we_dialled_is_that_of_where_the_agents_call_arrived() -> None:
+    trial = Trial()
+    callee, leg = outbound(trial, number="+31" + DID_SCOPE[1:])
+    supervisor = trial.supervisor
+    assert supervisor.board.channels[leg].exten == DID_SCOPE
+    assert mode_of(supervisor.board.channels[callee], supervisor.policy) is GuardMode.OBSERVE
+    trial.play(trial.world.hang_up(leg))
+    assert mode_of(supervisor.board.channels[callee], supervisor.policy) is GuardMode.OBSERVE
+    other, _ = outbound(trial)
+    assert mode_of(supervisor.board.channels[other], supervisor.policy) is GuardMode.GUARD
