@@ -10,7 +10,7 @@ from pbxguard.core.errors import ConnectionFailed
 from .client import ask
 from .options import CONFIG, Config, Json, emit
 
-WITHOUT_US = "Asterisk can do it without pbxguard: asterisk -rx 'core set global PBXGUARD {value}'"
+WITHOUT_US = "Asterisk can do it without pbxguard: asterisk -rx 'dialplan set global PBXGUARD {value}'"
 
 
 def register(app: typer.Typer) -> None:
