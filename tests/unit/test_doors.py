@@ -337,6 +337,16 @@ def test_hostile_arguments_are_data(arguments: tuple[str, ...]) -> None:
     assert (request.reference, request.did) == ("", "")
 
 
+async def test_a_queue_that_the_dialplan_names_has_its_own_mode() -> None:
+    world = World(policy=replace(POLICY, mode=GuardMode.OBSERVE, scopes=(Scope(GuardMode.GUARD, queue="sales"),)))
+    sales = FakeVisit(arguments=("contract_evidence", "queue=sales"))
+    await CallerDoor(world.around())(sales)
+    assert len(sales.played) == 1
+    support = FakeVisit(arguments=("contract_evidence", "queue=support"))
+    await CallerDoor(world.around())(support)
+    assert support.left == [(Result.OFF, (Reason.OBSERVE_MODE,))]
+
+
 def test_of_a_key_given_twice_the_first_counts() -> None:
     assert parse_request(("a", "language=nl", "language=en")).language == "nl"
 
