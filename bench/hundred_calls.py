@@ -1,4 +1,4 @@
-"""How pbxguard and Asterisk do with many calls at once; prints one row of docs/benchmarks.md for each number.
+"""How pbxguard and Asterisk do with many calls at once: the numbers of docs/benchmarks.md.
 
     python -m bench.hundred_calls 10 50 100 [--profile FILE]
 

@@ -73,7 +73,7 @@ async def burst(
         before, began = processes(site), time.monotonic()
         placed = await sipp.call_many(site.asterisk, calls, talk_s=talk_s, per_second=per_second)
         await site.asterisk.idle()
-        await _sealed(site, count)
+        await _sealed(site, count, offset)
         after = processes(site)
         events = list(watch.events)
     return Burst(
@@ -88,11 +88,11 @@ async def burst(
     )
 
 
-async def _sealed(site: Installation, count: int) -> None:
-    """Until so many manifests are there and the spool is empty; who counts files afterwards sees what is missing."""
+async def _sealed(site: Installation, count: int, offset: int) -> None:
+    """Until so many were sealed and the spool is empty; who counts files afterwards sees what is missing."""
     end = time.monotonic() + SEALED_DEADLINE_S
     while time.monotonic() < end:
-        if len(list(site.archive.rglob("*.json"))) >= count and not site.leftovers():
+        if site.log()[offset:].count('"recording.sealed"') >= count and not site.leftovers():
             return
         await asyncio.sleep(POLL_S)
 
@@ -146,7 +146,7 @@ def moments(site: Installation, burst: Burst) -> Moments:
                 bridges.setdefault(event["Linkedid"], []).append(at + shift)
             case "BridgeLeave":
                 left.setdefault(event["Linkedid"], at + shift)
-            case "VarSet" if event.get("Variable") == "PBXGUARD_BEAT":
+            case "VarSet" if event.get("Variable") == "PBXGUARD_BEAT" and event["Uniqueid"] == "none":
                 found.beat.append((at - int(event["Value"].rpartition(".")[2]) / 1e6) * 1000)
     logged = {(line["event"], line.get("recording", "")): utc(line["ts"]) for line in reversed(burst.log)}
     for path in sorted(site.archive.rglob("*.json")):

@@ -60,7 +60,7 @@ async def call_many(
     folder = asterisk.run_dir / "sipp" / f"calls-{asyncio.get_running_loop().time():.6f}"
     folder.mkdir(parents=True)
     for call in calls:
-        _write_tone(folder, call.hertz)
+        await asyncio.to_thread(_write_tone, folder, call.hertz)
     rows = [f"{call.caller_id};{call.number};{index};" for index, call in enumerate(calls)]
     (folder / "calls.csv").write_text("SEQUENTIAL\n" + "\n".join(rows) + "\n")
     (folder / "uac.xml").write_text(_uac(folder, calls, talk_s))
