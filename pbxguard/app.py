@@ -36,6 +36,7 @@ from pbxguard.pbx.agi.server import AgiServer
 from pbxguard.pbx.ami.ami import Ami
 from pbxguard.pbx.ari.announcer import Announcer
 from pbxguard.pbx.ari.connection import AriAddress
+from pbxguard.service import lamps
 from pbxguard.service.clock import SystemClock
 from pbxguard.service.doors import CalleeDoor, CallerDoor, Heartbeats, Surroundings
 from pbxguard.service.guard import Guard
@@ -165,6 +166,7 @@ class _Service:
         )
         self._guard.before_snapshot.append(self._recovery.before_snapshot)
         self._guard.before_snapshot.append(self._seal_what_ended)
+        self._guard.before_snapshot.append(self._put_out_lamps)
         around = Surroundings(
             policy=self._policy,
             closed=self._guard.closed,
@@ -254,6 +256,9 @@ class _Service:
         task = asyncio.create_task(self._recovery.seal_ended(snapshot), name="seal what ended")
         self._sealing.add(task)
         task.add_done_callback(self._sealing.discard)
+
+    async def _put_out_lamps(self, snapshot: SnapshotTaken) -> None:
+        await lamps.put_out(self._ami.pbx)
 
     async def _reload(self, asked: asyncio.Event, path: Path | None) -> None:
         """On SIGHUP: lists, purposes, prompts, patterns and modes anew. A broken file changes nothing.

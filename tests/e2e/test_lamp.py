@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -81,12 +82,25 @@ async def watched(tree: asterisk_tree.Tree) -> AsyncIterator[Watched]:
         for event in ami.events:
             if event["Event"] == "ExtensionStatus" and event["Exten"] in changes:
                 changes[event["Exten"]].append(event["StatusText"])
+        last = await carrier.call("31201234100", caller_id="+31612370003")
+        await until(ami, "100", "INUSE")
+        await site.stop(signal.SIGKILL)
+        await last.hangup()
+        await site.asterisk.idle()
+        moments["over, pbxguard dead"] = await lamps(ami)
+        await site.start()
+        moments["pbxguard back"] = await until(ami, "100", "NOT_INUSE")
         yield Watched(changes, moments)
 
 
 async def test_the_lamp_is_lit_while_the_call_is_recorded_and_not_on_hold_nor_afterwards(watched: Watched) -> None:
-    seen = {moment: states["100"] for moment, states in watched.moments.items()}
+    seen = {moment: watched.moments[moment]["100"] for moment in ("recorded", "on hold", "recorded again", "over")}
     assert seen == {"recorded": "INUSE", "on hold": "NOT_INUSE", "recorded again": "INUSE", "over": "NOT_INUSE"}
+
+
+async def test_a_lamp_that_a_dead_pbxguard_left_lit_is_put_out_by_the_next(watched: Watched) -> None:
+    assert watched.moments["over, pbxguard dead"]["100"] == "INUSE"
+    assert watched.moments["pbxguard back"]["100"] == "NOT_INUSE"
 
 
 async def test_a_phone_that_watches_the_hint_is_told_each_change(watched: Watched) -> None:

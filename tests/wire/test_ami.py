@@ -462,6 +462,20 @@ async def test_variables_lamps_and_hangups_are_written_as_asterisk_wants_them(si
     ]
 
 
+async def test_lamps_that_are_lit_are_ours_and_not_dark(sink: ListSink) -> None:
+    states = {
+        "Custom:pbxguard-100": "INUSE",
+        "Custom:pbxguard-101": "NOT_INUSE",
+        "Custom:pbxguard-102": "ONHOLD",
+        "Custom:DND100": "INUSE",
+        "PJSIP/100": "INUSE",
+    }
+    shown = [{"Event": "DeviceStateChange", "Device": device, "State": state} for device, state in states.items()]
+    async with fake_ami() as fake, running(fake, sink) as ami:
+        fake.answers["DeviceStateList"] = lambda action: listed(action, shown, "DeviceStateListComplete")
+        assert await ami.pbx.lit_lamps() == ("100", "102")
+
+
 async def test_what_the_account_may_do_can_be_asked(sink: ListSink) -> None:
     async with fake_ami() as fake, running(fake, sink) as ami:
         fake.answers["ListCommands"] = lambda action: success(action, MixMonitor="Record. (Priv: system)", Ping="Ping.")

@@ -33,6 +33,13 @@ class AmiPbx:
         name = values.variable(f"DEVICE_STATE({values.lamp_device(endpoint)})")
         await self._act("Setvar", {"Variable": name, "Value": values.word(state)})
 
+    async def lit_lamps(self) -> tuple[Endpoint, ...]:
+        """Endpoints, without their technology, of our lamps that show anything but ``NOT_INUSE``."""
+        states = (await self._act("DeviceStateList"))[1:]
+        lit = (s.get("Device", "") for s in states if s.get("State") not in ("NOT_INUSE", "UNKNOWN", None))
+        prefix = values.LAMP_PREFIX
+        return tuple(Endpoint(device.removeprefix(prefix)) for device in lit if device.startswith(prefix))
+
     async def hang_up(self, channel: Uniqueid) -> None:
         """A channel that is gone already is hung up enough."""
         try:

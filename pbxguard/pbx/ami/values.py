@@ -71,6 +71,7 @@ def recorder_variable(segment: SegmentId) -> Ours:
 
 
 RECORDER_PREFIX = "PBXGUARD_MM_"
+LAMP_PREFIX = "Custom:pbxguard-"
 
 
 def lamp_device(endpoint: Endpoint) -> Ours:
@@ -78,4 +79,4 @@ def lamp_device(endpoint: Endpoint) -> Ours:
 
     Without the technology, because Asterisk forgets what stands before a slash when it reads its states back.
     """
-    return Ours(f"Custom:pbxguard-{word(endpoint.rpartition('/')[2])}")
+    return Ours(f"{LAMP_PREFIX}{word(endpoint.rpartition('/')[2])}")
