@@ -333,13 +333,19 @@ async def test_an_export_is_a_whole_copy_and_says_who_asked_and_why(
 async def test_an_export_that_cannot_be_written_down_makes_no_copy(
     site: Installation, sealed: dict[str, Path], tmp_path: Path
 ) -> None:
-    """The line comes before the copy: where the copy fails, the line is there."""
+    """The line comes before the copy: while the audit log cannot be written, nothing is given."""
     id = manifest(sealed[BOTH])["recording"]
-    (tmp_path / f"{id}.flac").write_text("in the way")
-    ran = await site.run("recordings", "export", id, "--reason", "claim 8", "--to", str(tmp_path), check=False)
-    assert ran.code == 2
-    assert (tmp_path / f"{id}.flac").read_text() == "in the way"
-    assert inside(tmp_path) == [f"{id}.flac"]
+    words = ("recordings", "export", id, "--reason", "claim 8", "--to", str(tmp_path))
+    with sqlite3.connect(site.home / "pbxguard.db", timeout=10, isolation_level=None) as database:
+        database.execute("BEGIN IMMEDIATE")
+        ran = await site.run(*words, check=False)
+        database.execute("ROLLBACK")
+    assert ran.code != 0
+    assert inside(tmp_path) == []
+    assert audited(site, "recording.exported", id) == []
+    await site.run(*words)  # the same, once it can
+    assert f"{id}.flac" in inside(tmp_path)
+    assert len(audited(site, "recording.exported", id)) == 1
 
 
 async def test_an_outcome_by_reference_decides_how_long_it_is_kept(site: Installation, sealed: dict[str, Path]) -> None:

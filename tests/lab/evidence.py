@@ -44,13 +44,19 @@ async def ended_call(site: Installation, who: str, own_number: str) -> dict[str,
         await asyncio.sleep(POLL_S)
 
 
-async def until_recorded(site: Installation, who: str, on: bool = True, deadline_s: float = 15.0) -> dict[str, Any]:
-    """Waits until the live call of a number is (or is not) being recorded; gives what is said of it then."""
+async def until_recorded(
+    site: Installation, who: str, on: bool = True, *, by: str = "", deadline_s: float = 15.0
+) -> dict[str, Any]:
+    """Waits until the live call of a number is (or is not) being recorded; gives what is said of it then.
+
+    `by`: on this endpoint. A moment in which a busy Asterisk answered late passes, and is no answer.
+    """
     end = time.monotonic() + deadline_s
     while True:
         live = [c for c in (await site.ask("/calls"))["calls"] if c["external_number"] == who]
-        if live and live[0]["recorded"] is on:
-            return dict(live[0])
+        settled = [c for c in live if c["recorded"] is on and by in ("", c["own_endpoint"])]
+        if settled and "beat_late" not in settled[0]["reasons"]:
+            return dict(settled[0])
         if time.monotonic() > end:
             raise LabError(f"{who} is {'not' if on else 'still'} recorded after {deadline_s} s: {live}")
         await asyncio.sleep(POLL_S)
