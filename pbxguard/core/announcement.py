@@ -475,6 +475,9 @@ class Announcement:
                 return self._fail(Reason.PROMPT_UNSENT, now)
             case _Phase.ANSWERING | _Phase.STARTING | _Phase.PLAYING:
                 return self._fail(Reason.PROMPT_FAILED, now)
+            case _Phase.LISTENING | _Phase.SILENCE | _Phase.KEY_WAIT:
+                # No command is under way: the event stream broke, and a 9 pressed since then would never be known.
+                return self._fail(Reason.PROMPT_FAILED, now)
             case _Phase.STOPPING:
                 return self._set_result(now)
             case _Phase.RESULT:

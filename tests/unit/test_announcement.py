@@ -402,6 +402,13 @@ def test_counters_that_cannot_be_read_leave_the_caller_untold_and_play_nothing()
     assert call.finish().reasons == (Reason.PROMPT_UNSENT,)
 
 
+@pytest.mark.parametrize("mode", [Mode.OPT_OUT, Mode.OPT_IN])
+def test_when_events_are_lost_in_the_key_wait_nobody_knows_of_a_nine_so_he_is_untold(mode: Mode) -> None:
+    call = told(mode)
+    call.give(CommandFailed())
+    assert call.finish() == Outcome(Result.FAILED, (Reason.PROMPT_FAILED,), ended_at=0.0)
+
+
 def test_an_answer_that_is_refused_lets_the_call_go_on() -> None:
     call = Told()
     call.give(Entered(up=False))
