@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from .announcement import SENT_SHARE
-from .facts import CalleePromptBegun, CalleePromptEnded, ChannelHungUp, DigitPressed, Fact, Held
+from .facts import CalleePromptBegun, CalleePromptEnded, ChannelHungUp, ConnectionLost, DigitPressed, Fact, Held
 from .ids import PurposeName, Uniqueid
 from .policy import Policy
 from .purposes import Disclosure, DisclosureKey, Mode
@@ -96,6 +96,10 @@ class CalleePrompts:
             case ChannelHungUp(channel):
                 listening = self._listening.pop(channel, None)
                 return [CalleeNotHeard(channel, listening.key, Reason.PROMPT_CHANNEL_GONE)] if listening else []
+            case ConnectionLost():
+                # A 9 or a hold that came meanwhile will never be known.
+                lost, self._listening = self._listening, OrderedDict()
+                return [CalleeNotHeard(c, listening.key, Reason.PROMPT_FAILED) for c, listening in lost.items()]
             case _:
                 return []
 

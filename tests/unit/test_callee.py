@@ -11,7 +11,15 @@ from pbxguard.core.callee import (
     CalleePrompts,
     Finding,
 )
-from pbxguard.core.facts import CalleePromptBegun, CalleePromptEnded, ChannelHungUp, DigitPressed, Held
+from pbxguard.core.facts import (
+    CalleePromptBegun,
+    CalleePromptEnded,
+    ChannelHungUp,
+    ConnectionLost,
+    DigitPressed,
+    Fact,
+    Held,
+)
 from pbxguard.core.ids import PurposeName, Uniqueid
 from pbxguard.core.policy import Policy
 from pbxguard.core.purposes import Direction, Disclosure, DisclosureKey, Mode
@@ -41,7 +49,7 @@ def ended(
     return CalleePromptEnded(HIM, f"{disclosure.key}{part}", state, 100 + sent, rx, key, at)
 
 
-def judged(*facts: CalleePromptBegun | CalleePromptEnded | Held | DigitPressed | ChannelHungUp) -> list[Finding]:
+def judged(*facts: Fact) -> list[Finding]:
     prompts = CalleePrompts()
     return [finding for fact in facts for finding in prompts.handle(fact, POLICY)]
 
@@ -80,6 +88,12 @@ def test_hanging_up_in_the_middle_leaves_him_untold() -> None:
     assert judged(begun(), ChannelHungUp(HIM), ended())[0] == CalleeNotHeard(
         HIM, NOTICE.key, Reason.PROMPT_CHANNEL_GONE
     )
+
+
+def test_who_was_being_told_when_we_lost_sight_is_untold_since_a_nine_may_have_been_missed() -> None:
+    findings = judged(begun(), ConnectionLost(), ended())
+    assert findings[0] == CalleeNotHeard(HIM, NOTICE.key, Reason.PROMPT_FAILED)
+    assert not any(isinstance(finding, CalleeHeard) for finding in findings)
 
 
 def test_a_nine_counts_whenever_it_is_pressed() -> None:
