@@ -210,6 +210,7 @@ class Supervisor:
                 if self._connected:
                     self._lost_at = self._beat  # all that came later may be missing, however late the loss was noticed
                 self._connected = False
+                self._telling.clear()  # their prompts may end unseen: who is talking by then must not be hung up
                 since = self._drop_changes()
                 touched = self._everybody()
             case SnapshotTaken():

@@ -8,6 +8,7 @@ from pbxguard.core.facts import (
     ChannelCreated,
     ChannelHungUp,
     ChannelState,
+    ConnectionLost,
     DialBegun,
     DisclosureRequested,
     Fact,
@@ -50,3 +51,9 @@ def test_a_callee_whose_caller_leaves_while_he_is_told_is_hung_up_and_told_as_su
     commands = handled(*TELLING, HangupRequested(AGENT), ChannelHungUp(AGENT), ChannelHungUp(CUSTOMER))
     assert [command for command in commands if isinstance(command, HangUp)] == [HangUp(CUSTOMER)]
     assert Reason.PROMPT_CHANNEL_GONE in last_told(commands).outcome.reasons
+
+
+def test_a_callee_whose_prompt_ended_unseen_is_not_hung_up_when_his_caller_leaves() -> None:
+    """The agent may have transferred him by then: he is in a conversation with somebody else."""
+    commands = handled(*TELLING, ConnectionLost(), HangupRequested(AGENT), ChannelHungUp(AGENT))
+    assert not any(isinstance(command, HangUp) for command in commands)
