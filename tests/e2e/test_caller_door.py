@@ -7,6 +7,7 @@ overlap; then the settings are mended, pbxguard starts anew, and what was refuse
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import pytest
 import pytest_asyncio
 
 from tests.lab import asterisk_tree, checker, measure
+from tests.lab.asterisk import LabError
 from tests.lab.evidence import manifest, prompt
 from tests.lab.installation import Installation
 from tests.lab.phone import Answer, Heard, Phone, PhoneCall, Phones
@@ -228,7 +230,8 @@ async def play(site: Installation, desk: Desk, call: Call) -> None:
     await agent.ended()
     call.why = await site.why(to if call.caller == "anonymous" else call.caller)
     if call.why["ever_recorded"]:
-        call.file = await site.sealed(call.caller)
+        with contextlib.suppress(LabError):  # the tests of this call say so; those of the others go on
+            call.file = await site.sealed(call.caller)
 
 
 async def play_all(site: Installation, desks: list[Desk], queue_desk: Desk, calls: dict[str, Call]) -> None:

@@ -7,6 +7,7 @@ turned on the one that guards once its other calls are over, while calls go on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -18,7 +19,7 @@ import pytest
 import pytest_asyncio
 
 from tests.lab import asterisk_tree, checker, measure
-from tests.lab.asterisk import Line
+from tests.lab.asterisk import LabError, Line
 from tests.lab.evidence import prompt, until_recorded
 from tests.lab.installation import Installation
 from tests.lab.phone import Answer, Phone, PhoneCall, Phones
@@ -93,7 +94,8 @@ class Call:
         """What pbxguard says and keeps, once it is over."""
         self.why = await site.why(self.number)
         if self.why["ever_recorded"]:
-            self.file = await site.sealed(self.number)
+            with contextlib.suppress(LabError):  # the tests of this call say so; those of the others go on
+                self.file = await site.sealed(self.number)
         return self
 
 
