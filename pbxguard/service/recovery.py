@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from pbxguard.core.ids import LinkedId, PurposeName, RecordingId, Uniqueid, reco
 from pbxguard.core.purposes import Direction
 from pbxguard.core.reasons import Reason
 from pbxguard.core.remembered import DOUBTED, Remembered, fact_of
-from pbxguard.core.segments import OpenSegment
+from pbxguard.core.segments import PERMITTED, OpenSegment
 from pbxguard.logs import Event, get_logger
 
 from .guard import Guard
@@ -116,7 +115,7 @@ class Recovery:
 
     async def keep_watermark(self) -> None:
         """Until cancelled: write down the last beat that came back."""
-        last = 0.0
+        last, complained = 0.0, False
         while True:
             await asyncio.sleep(WATERMARK_SECONDS)
             beat = self._guard.beat
@@ -124,7 +123,15 @@ class Recovery:
                 last = beat
                 supervisor = self._guard.supervisor
                 at = self._clock.utc(beat).timestamp()
-                await asyncio.to_thread(_write, self._path, Watermark(at, supervisor.boot, supervisor.unheld()))
+                try:
+                    await asyncio.to_thread(_write, self._path, Watermark(at, supervisor.boot, supervisor.unheld()))
+                except OSError as error:
+                    # An older one drops more, never less: a full disk must not end the service.
+                    if not complained:
+                        _log.error(Event.TASK_FAILED, task="watermark", reason=type(error).__name__)
+                    complained = True
+                else:
+                    complained = False
 
     async def _close_leftovers(self, left: Sequence[AuditEntry], snapshot: SnapshotTaken) -> None:
         for entry in left:
@@ -154,13 +161,17 @@ class Recovery:
 
     async def _go_on(self, snapshot: SnapshotTaken, channels: Sequence[Uniqueid]) -> None:
         """Recordings of calls that live on: their segments are numbered on, and sealed with the others."""
-        numbering: Counter[RecordingId] = Counter()
+        numbering: dict[RecordingId, int] = {}
         unsealed = set(await self._audit.unsealed())
+        # Also those whose segments could not be closed just now: their recorder may still write to its files.
+        unsealed |= {RecordingId(entry.recording) for entry in self._left or ()}
         for channel in channels:
             recording = recording_id(self._node, snapshot.boot, channel)
             if recording in unsealed:
                 entries = await self._audit.of_recording(recording)
-                numbering[recording] = sum(e.kind == "segment.permitted" for e in entries)
+                # The highest number, not how many: one whose line could not be written left a hole, and a number that
+                # came twice would write over the files of the first.
+                numbering[recording] = max((_number(e.segment) for e in entries if e.kind == PERMITTED), default=0)
         self._guard.supervisor.restore(numbering)
 
 
@@ -186,6 +197,12 @@ def _outcome(recording: RecordingId, first: AuditEntry, known: Mapping[str, Any]
         ever_recorded=True,
         others=tuple(Uniqueid(o) for o in row.get("others", ())),
     )
+
+
+def _number(segment: str) -> int:
+    """Of a segment's id (`segment_id`); 0 for another text."""
+    digits = segment.rpartition("-")[2]
+    return int(digits) if digits.isascii() and digits.isdigit() else 0
 
 
 def _read(path: Path) -> Watermark:

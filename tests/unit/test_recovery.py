@@ -24,13 +24,16 @@ from pbxguard.core.facts import (
     SnapshotTaken,
     SpoolHasRoom,
 )
-from pbxguard.core.ids import BridgeId, LinkedId, Uniqueid
+from pbxguard.core.ids import BridgeId, LinkedId, RecordingId, SegmentId, Uniqueid, recording_id, segment_id
 from pbxguard.core.purposes import Mode
+from pbxguard.core.records import AuditEntry
+from pbxguard.core.segments import PERMITTED
 from pbxguard.core.supervisor import Supervisor
-from pbxguard.service.recovery import Recovery
+from pbxguard.service.recovery import WATERMARK_SECONDS, Recovery
 from tests.property.world import PROOF, disclosure_key, make_policy
 
 CUSTOMER, AGENT = Uniqueid("1700000000.1"), Uniqueid("1700000000.2")
+RECORDING = recording_id("node", "boot", CUSTOMER)
 BRIDGE = BridgeCreated(BridgeId("b"), "basic", "simple_bridge")
 TOLD = DisclosureHeard(
     CUSTOMER,
@@ -65,17 +68,24 @@ class Clock:
         return self.at
 
 
+@dataclass
 class Audit:
-    """Knows of nothing left behind."""
+    """`lines` are of recordings that are not sealed, `left` of segments left open."""
+
+    lines: dict[RecordingId, list[AuditEntry]] = field(default_factory=dict)
+    left: list[AuditEntry] = field(default_factory=list)
 
     async def of_channels(self, boot: str, channels: Sequence[str]) -> list[Any]:
         return []
 
-    async def open_segments(self) -> list[Any]:
-        return []
+    async def open_segments(self) -> list[AuditEntry]:
+        return self.left
 
-    async def unsealed(self) -> list[Any]:
-        return []
+    async def unsealed(self) -> list[RecordingId]:
+        return list(self.lines)
+
+    async def of_recording(self, recording: RecordingId) -> list[AuditEntry]:
+        return self.lines.get(recording, []) + [line for line in self.left if line.recording == recording]
 
 
 @dataclass
@@ -87,11 +97,11 @@ class Guard:
         return [command for fact in facts for command in self.supervisor.handle(fact, 1.0)]
 
 
-def recovery(guard: Guard, clock: Clock, folder: Path) -> Recovery:
+def recovery(guard: Guard, clock: Clock, folder: Path, audit: Audit | None = None) -> Recovery:
     parts: dict[str, Any] = {"index": None, "recorder": None, "sealer": None}
     return Recovery(
         guard=cast(Any, guard),
-        audit=cast(Any, Audit()),
+        audit=cast(Any, audit or Audit()),
         clock=cast(Any, clock),
         node="node",
         watermark=folder / "watermark",
@@ -156,3 +166,42 @@ async def test_uniqueids_of_another_boot_of_asterisk_are_not_trusted(tmp_path: P
 async def test_a_watermark_that_cannot_be_read_is_none(content: str, tmp_path: Path) -> None:
     (tmp_path / "watermark").write_text(content)
     assert not await starts_after(tmp_path, Clock())
+
+
+async def test_a_watermark_that_cannot_be_written_ends_nothing_and_is_written_once_it_can_be(tmp_path: Path) -> None:
+    """Such as on a full disk: the older one stands, and drops more."""
+    guard, clock, folder = Guard(), Clock(), tmp_path / "not there yet"
+    keeper = recovery(guard, clock, folder)
+    await keeper.before_snapshot(snapshot())
+    task = asyncio.create_task(keeper.keep_watermark())
+    async with asyncio.timeout(5):
+        await asyncio.sleep(2 * WATERMARK_SECONDS)
+        folder.mkdir()
+        while not (folder / "watermark").exists():
+            assert not task.done(), task
+            guard.beat += 1
+            await asyncio.sleep(0.01)
+    task.cancel()
+
+
+async def next_segment(folder: Path, audit: Audit) -> list[SegmentId]:
+    """What the next pbxguard records of the call that it finds, after what the audit log says."""
+    guard, clock = Guard(), Clock()
+    await recovery(guard, clock, folder, audit).before_snapshot(snapshot())
+    guard.supervisor.trust_unheld((CUSTOMER, AGENT))
+    commands = guard.handle(AuditHealthy(True), SpoolHasRoom(True), BeatReturned(1.0), TOLD, snapshot())
+    return [command.segment for command in commands if isinstance(command, StartRecording)]
+
+
+async def test_after_a_hole_in_the_numbers_of_a_recording_no_number_comes_twice(tmp_path: Path) -> None:
+    """The line of its first segment could not be written: its second one is the only one that the audit log knows."""
+    line = AuditEntry(PERMITTED, NOON, recording=RECORDING, segment=segment_id(RECORDING, 2))
+    assert await next_segment(tmp_path, Audit({RECORDING: [line]})) == [segment_id(RECORDING, 3)]
+
+
+async def test_a_segment_that_could_not_be_closed_after_a_restart_keeps_its_number_and_files(tmp_path: Path) -> None:
+    """Its recorder may still run: another one on the same files would mix what both wrote."""
+    line = AuditEntry(
+        PERMITTED, NOON, recording=RECORDING, segment=segment_id(RECORDING, 1), data={"cannot": "be read"}
+    )
+    assert await next_segment(tmp_path, Audit(left=[line])) == [segment_id(RECORDING, 2)]
