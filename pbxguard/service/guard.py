@@ -8,7 +8,7 @@ never holds up a call, since nothing of a call waits for this.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import assert_never
@@ -140,6 +140,10 @@ class Guard:
     def running(self) -> int:
         """Recorders wanted now."""
         return len(self.supervisor.running)
+
+    def revoked(self) -> Mapping[SegmentId, float]:
+        """Segments that are stopped and not known to be closed, with the last moment proven to be permitted."""
+        return {segment: job.stop.proven for segment, job in self._jobs.items() if job.stop is not None}
 
     def knows(self, recording: RecordingId) -> bool:
         """Whether a segment of it is under way here."""

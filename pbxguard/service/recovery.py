@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,6 +43,8 @@ class Watermark:
     boot: str
     unheld: frozenset[Uniqueid]
     """Who was in a recorded conversation then, and so not on hold."""
+    revoked: Mapping[str, float] = field(default_factory=dict)
+    """Segments whose permit had ended before, and were not closed: the last moment (wall-clock s) proven for each."""
 
 
 class KnownCalls(Protocol):
@@ -68,11 +71,13 @@ class Recovery:
         """`watermark`: a file of ours, written over."""
         self._guard, self._audit, self._index, self._recorder = guard, audit, index, recorder
         self._sealer, self._clock, self._node, self._path = sealer, clock, node, watermark
-        self._left: Sequence[AuditEntry] | None = None
-        self._watermark = 0.0
+        self._left: list[AuditEntry] | None = None
+        """Segments that a dead pbxguard left open and that are not closed yet; None before they were looked for."""
+        self._bounds: dict[str, float] = {}
+        """Of each of those: up to when (wall-clock s) it is proven; written down again until it is closed."""
 
     async def before_snapshot(self, snapshot: SnapshotTaken) -> None:
-        """Remember what live channels were told; at the first snapshot, also deal with what was left behind."""
+        """Remember what live channels were told, and deal with what was left behind, as long as anything is."""
         try:
             channels = [created.channel for created in snapshot.channels]
             for entry in await self._audit.of_channels(snapshot.boot, channels):
@@ -83,11 +88,12 @@ class Recovery:
                     self._guard.supervisor.memory.doubt(Uniqueid(entry.channel))
             if self._left is None:
                 mark = await asyncio.to_thread(_read, self._path)
-                self._watermark = mark.at
                 self._trust(mark, snapshot)
-                self._left = await self._audit.open_segments()
-                await self._close_leftovers(self._left, snapshot)
+                left = list(await self._audit.open_segments())
+                self._bounds = {e.segment: min(mark.at, mark.revoked.get(e.segment, mark.at)) for e in left}
+                self._left = left
             await self._go_on(snapshot, channels)
+            await self._close_leftovers(self._left, snapshot)
         except PbxguardError as error:
             # Nothing is remembered: then nobody counts as told, and nothing is recorded.
             _log.error(Event.AUDIT_FAILED, reason=error.code)
@@ -123,8 +129,11 @@ class Recovery:
                 last = beat
                 supervisor = self._guard.supervisor
                 at = self._clock.utc(beat).timestamp()
+                # A permit that ended before this beat is not proven up to it, and its segment may not be closed yet.
+                revoked = {str(segment): self._wall(proven) for segment, proven in self._guard.revoked().items()}
+                mark = Watermark(at, supervisor.boot, supervisor.unheld(), {**self._bounds, **revoked})
                 try:
-                    await asyncio.to_thread(_write, self._path, Watermark(at, supervisor.boot, supervisor.unheld()))
+                    await asyncio.to_thread(_write, self._path, mark)
                 except OSError as error:
                     # An older one drops more, never less: a full disk must not end the service.
                     if not complained:
@@ -133,8 +142,13 @@ class Recovery:
                 else:
                     complained = False
 
-    async def _close_leftovers(self, left: Sequence[AuditEntry], snapshot: SnapshotTaken) -> None:
-        for entry in left:
+    def _wall(self, proven: float) -> float:
+        """A monotonic moment in wall-clock seconds; 0 (nothing is kept) when nothing was proven."""
+        return self._clock.utc(proven).timestamp() if math.isfinite(proven) else 0.0
+
+    async def _close_leftovers(self, left: list[AuditEntry], snapshot: SnapshotTaken) -> None:
+        """What cannot be closed now is tried again at the next snapshot, or by the next start."""
+        for entry in list(left):
             try:
                 segment = OpenSegment.from_data(entry.data or {})
                 if segment.boot == snapshot.boot:
@@ -142,7 +156,7 @@ class Recovery:
                     if handle is not None:
                         await self._recorder.stop(handle)
                 closed = await self._sealer.close_leftover(
-                    segment, watermark=self._watermark, reasons=(Reason.GUARD_AWAY,)
+                    segment, watermark=self._bounds.get(entry.segment, 0.0), reasons=(Reason.GUARD_AWAY,)
                 )
                 await self._audit.commit(closed.entry())
                 _log.warning(
@@ -158,6 +172,9 @@ class Recovery:
                 raise
             except PbxguardError as error:
                 _log.error(Event.RECORDING_SEAL_FAILED, segment=entry.segment, reason=error.code)
+                continue
+            left.remove(entry)
+            self._bounds.pop(entry.segment, None)
 
     async def _go_on(self, snapshot: SnapshotTaken, channels: Sequence[Uniqueid]) -> None:
         """Recordings of calls that live on: their segments are numbered on, and sealed with the others."""
@@ -209,12 +226,14 @@ def _read(path: Path) -> Watermark:
     try:
         data = json.loads(path.read_text())
         unheld = frozenset(Uniqueid(str(channel)) for channel in data["unheld"])
-        return Watermark(float(data["at"]), str(data["boot"]), unheld)
-    except (OSError, ValueError, KeyError, TypeError):
+        revoked = {str(segment): float(proven) for segment, proven in data["revoked"].items()}
+        return Watermark(float(data["at"]), str(data["boot"]), unheld, revoked)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Watermark(0.0, "", frozenset())
 
 
 def _write(path: Path, mark: Watermark) -> None:
     part = path.with_suffix(".part")
-    part.write_text(json.dumps({"at": mark.at, "boot": mark.boot, "unheld": sorted(mark.unheld)}))
+    data = {"at": mark.at, "boot": mark.boot, "unheld": sorted(mark.unheld), "revoked": dict(mark.revoked)}
+    part.write_text(json.dumps(data))
     os.replace(part, path)

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from pbxguard.core.commands import Command, StartRecording
+from pbxguard.core.errors import ConnectionFailed
 from pbxguard.core.facts import (
     AuditHealthy,
     BeatReturned,
@@ -26,8 +28,9 @@ from pbxguard.core.facts import (
 )
 from pbxguard.core.ids import BridgeId, LinkedId, RecordingId, SegmentId, Uniqueid, recording_id, segment_id
 from pbxguard.core.purposes import Mode
+from pbxguard.core.reasons import Reason
 from pbxguard.core.records import AuditEntry
-from pbxguard.core.segments import PERMITTED
+from pbxguard.core.segments import CLOSED, PERMITTED, OpenSegment
 from pbxguard.core.supervisor import Supervisor
 from pbxguard.service.recovery import WATERMARK_SECONDS, Recovery
 from tests.property.world import PROOF, disclosure_key, make_policy
@@ -65,7 +68,8 @@ class Clock:
     at: datetime = NOON
 
     def utc(self, monotonic: float | None = None) -> datetime:
-        return self.at
+        """At 1.0 on the monotonic clock it is `at`."""
+        return self.at + timedelta(seconds=0.0 if monotonic is None else monotonic - 1.0)
 
 
 @dataclass
@@ -81,6 +85,9 @@ class Audit:
     async def open_segments(self) -> list[AuditEntry]:
         return self.left
 
+    async def commit(self, *entries: AuditEntry) -> None:
+        self.left = [line for line in self.left if line.segment not in {entry.segment for entry in entries}]
+
     async def unsealed(self) -> list[RecordingId]:
         return list(self.lines)
 
@@ -92,13 +99,35 @@ class Audit:
 class Guard:
     supervisor: Supervisor = field(default_factory=lambda: Supervisor(make_policy(), "node"))
     beat: float = 1.0
+    ended: dict[SegmentId, float] = field(default_factory=dict)
+
+    def revoked(self) -> dict[SegmentId, float]:
+        return self.ended
 
     def handle(self, *facts: Fact) -> list[Command]:
         return [command for fact in facts for command in self.supervisor.handle(fact, 1.0)]
 
 
-def recovery(guard: Guard, clock: Clock, folder: Path, audit: Audit | None = None) -> Recovery:
-    parts: dict[str, Any] = {"index": None, "recorder": None, "sealer": None}
+@dataclass
+class Tools:
+    """A recorder whose Asterisk may not answer, and a sealer that writes down up to when each leftover is proven."""
+
+    answers: bool = True
+    proven: dict[SegmentId, datetime] = field(default_factory=dict)
+
+    async def find(self, leg: Uniqueid, segment: SegmentId) -> None:
+        if not self.answers:
+            raise ConnectionFailed("AMI", "no answer")
+
+    async def close_leftover(self, segment: OpenSegment, *, watermark: float, reasons: Sequence[Reason]) -> Any:
+        self.proven[segment.segment] = datetime.fromtimestamp(watermark, UTC)
+        return SimpleNamespace(kept_ms=0, entry=lambda: AuditEntry(CLOSED, NOON, segment=segment.segment))
+
+
+def recovery(
+    guard: Guard, clock: Clock, folder: Path, audit: Audit | None = None, tools: Tools | None = None
+) -> Recovery:
+    parts: dict[str, Any] = {"index": None, "recorder": tools, "sealer": tools}
     return Recovery(
         guard=cast(Any, guard),
         audit=cast(Any, audit or Audit()),
@@ -205,3 +234,73 @@ async def test_a_segment_that_could_not_be_closed_after_a_restart_keeps_its_numb
         PERMITTED, NOON, recording=RECORDING, segment=segment_id(RECORDING, 1), data={"cannot": "be read"}
     )
     assert await next_segment(tmp_path, Audit(left=[line])) == [segment_id(RECORDING, 2)]
+
+
+def left_open(segment: SegmentId) -> AuditEntry:
+    """What a pbxguard wrote down before it started this segment's recorder."""
+    return OpenSegment(
+        recording=RECORDING,
+        segment=segment,
+        boot="boot",
+        call=CUSTOMER,
+        leg=AGENT,
+        purposes=(),
+        bases=(),
+        direction="inbound",
+        told=(),
+        opened=0.0,
+        opened_utc=NOON,
+        wall_offset=0.0,
+        own_file=Path("/spool/own"),
+        others_file=Path("/spool/others"),
+    ).entry()
+
+
+async def watched(keeper: Recovery, folder: Path) -> None:
+    """Until a watermark is there; then it dies."""
+    task = asyncio.create_task(keeper.keep_watermark())
+    async with asyncio.timeout(5):
+        while not (folder / "watermark").exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    task.cancel()
+
+
+async def test_what_was_revoked_before_the_last_beat_is_proven_no_further_than_when_it_was_revoked(
+    tmp_path: Path,
+) -> None:
+    """The guard died between its stop and the line that its segment is closed; beats had come back meanwhile."""
+    running, stopping, unproven = (segment_id(RECORDING, number) for number in (1, 2, 3))
+    guard = Guard(beat=9.0, ended={stopping: 5.0, unproven: float("-inf")})
+    before = recovery(guard, Clock(), tmp_path)
+    await before.before_snapshot(snapshot())
+    await watched(before, tmp_path)
+
+    audit, tools = Audit(left=[left_open(segment) for segment in (running, stopping, unproven)]), Tools()
+    await recovery(Guard(), Clock(), tmp_path, audit, tools).before_snapshot(snapshot())
+    assert tools.proven[running] == NOON + timedelta(seconds=8)
+    assert tools.proven[stopping] == NOON + timedelta(seconds=4)
+    assert tools.proven[unproven] == datetime.fromtimestamp(0, UTC)
+
+
+async def test_a_leftover_that_could_not_be_closed_keeps_its_watermark_and_is_tried_again(tmp_path: Path) -> None:
+    """Its recorder could not be stopped; the watermark of the one that tries goes on."""
+    segment = segment_id(RECORDING, 1)
+    first = recovery(Guard(beat=3.0), Clock(), tmp_path)
+    await first.before_snapshot(snapshot())
+    await watched(first, tmp_path)
+
+    audit, deaf = Audit(left=[left_open(segment)]), Tools(answers=False)
+    second = recovery(Guard(beat=900.0), Clock(), tmp_path, audit, deaf)
+    await second.before_snapshot(snapshot())
+    (tmp_path / "watermark").unlink()
+    await watched(second, tmp_path)
+    assert deaf.proven == {}
+
+    tools = Tools()
+    await recovery(Guard(), Clock(), tmp_path, Audit(left=[left_open(segment)]), tools).before_snapshot(snapshot())
+    assert tools.proven == {segment: NOON + timedelta(seconds=2)}
+
+    deaf.answers = True
+    await second.before_snapshot(snapshot())
+    assert deaf.proven == {segment: NOON + timedelta(seconds=2)}
+    assert audit.left == []
