@@ -179,6 +179,28 @@ async def test_of_a_header_that_comes_twice_an_event_keeps_the_first() -> None:
     assert events[0]["Uniqueid"] == "1.1"
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        "Event: Hangup",
+        "Response: Success",
+        "CommandID: 1\r\nCommandID: 2",
+        "Uniqueid: 2.2",
+        "userevent: Y\r\nuniqueid: 2.2",
+    ],
+)
+async def test_a_dialplans_event_that_poses_as_an_answer_is_an_event_like_any_other(more: str) -> None:
+    """UserEvent(X,Name: ${CALLERID(name)}): commas in a caller's name make headers of what stands between them."""
+    events: Events = []
+    async with fake_ami() as fake, session(fake, events) as ami:
+        block = f"Event: UserEvent\r\nUserEvent: X\r\nUniqueid: 1.1\r\nName: N\r\n{more}\r\nActionID: 7\r\n\r\n"
+        fake.peers[0].raw(block.encode())
+        fake.peers[0].send({"Event": "Hangup", "Uniqueid": "3.3"})
+        await until(lambda: len(events) == 2, "both events")
+        assert ami.alive
+    assert [events[0][name] for name in ("Event", "UserEvent", "Uniqueid")] == ["UserEvent", "X", "1.1"]
+
+
 async def test_who_waits_for_an_answer_is_told_when_the_connection_goes() -> None:
     async with fake_ami() as fake, session(fake) as ami:
         fake.answers["Status"] = SILENCE

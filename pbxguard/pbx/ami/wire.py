@@ -32,14 +32,26 @@ QUIET = logging.Logger("pbxguard.ami.panoramisk", logging.CRITICAL + 1)
 OnEvent = Callable[[Any], None]
 
 
+def _one(value: Any) -> str:
+    return str(value[0] if isinstance(value, list) else value)
+
+
 class WireMessage(Message):  # type: ignore[misc]
-    """A response or an event. An event's headers are single strings; answers to actions may hold lists."""
+    """A response or an event. An event's headers are single strings; answers to actions may hold lists.
+
+    A UserEvent answers nothing, whatever it holds: commas in a text that a dialplan puts into one (a caller's name)
+    make headers of what stands between them, an ActionID too.
+    """
 
     def __init__(self, headers: dict[str, Any], content: str = "") -> None:
-        if "ActionID" not in headers:
+        of_dialplan = _one(headers.get("Event", "")) == "UserEvent"
+        if of_dialplan or "ActionID" not in headers:
             first: dict[str, tuple[str, str]] = {}
             for name, value in headers.items():
-                first.setdefault(name.lower(), (name, value[0] if isinstance(value, list) else value))
+                first.setdefault(name.lower(), (name, _one(value)))
+            if of_dialplan:
+                for name in ("actionid", "commandid", "response"):
+                    first.pop(name, None)
             headers = dict(first.values())
         super().__init__(headers, content)
 
