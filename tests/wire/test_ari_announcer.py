@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ from pbxguard.core.ids import PurposeName
 from pbxguard.core.purposes import Direction, Disclosure, DisclosureKey, Mode
 from pbxguard.core.reasons import Reason
 from pbxguard.pbx.ari.announcer import Announcer, Visit
-from pbxguard.pbx.ari.connection import AriAddress, AriConnection, AriTiming, ChannelNotOurs
+from pbxguard.pbx.ari.connection import UNPROVEN, AriAddress, AriConnection, AriTiming, ChannelNotOurs
 from tests.wire.fake_ari import CHANNEL, FakeAri, fake_ari, stamp
 
 KEY = DisclosureKey.of((PurposeName("contract_evidence"),), "nl", Mode.NOTICE, Direction.INBOUND)
@@ -299,6 +300,40 @@ async def test_a_connection_that_a_full_backlog_dropped_is_tried_again_at_once()
                 assert await asked is None
             running.cancel()
             first.close()
+
+
+async def test_a_burst_opens_few_connections_at_a_time() -> None:
+    """More than Asterisk's backlog would be dropped, or be open for us and unknown to Asterisk."""
+    unproven, most = 0, 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal unproven, most
+        unproven += 1
+        most = max(most, unproven)
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            await asyncio.sleep(0.02)
+            unproven -= 1
+            while True:
+                writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+                await reader.readuntil(b"\r\n\r\n")
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        connection = AriConnection(
+            AriAddress(f"http://127.0.0.1:{port}/ari", "pbxguard", "secret"),
+            on_event=lambda _: None,
+            on_connected=_nothing,
+            on_lost=lambda: None,
+            timing=AriTiming(request=10.0),
+        )
+        running = asyncio.create_task(connection.run())
+        await asyncio.sleep(0)
+        answers = await asyncio.gather(*(connection.request("POST", f"/channels/{n}/answer") for n in range(100)))
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert answers == [None] * 100
+    assert 1 < most <= UNPROVEN
 
 
 @asynccontextmanager

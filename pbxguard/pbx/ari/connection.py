@@ -14,6 +14,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -26,9 +27,12 @@ from .translate import BEAT, KNOWN, WANTED, AriEvent, BeatReturned, Replaced, tr
 
 POOL = 60
 """HTTP connections at once; Asterisk allows 100 sessions (ASTERISK.md, "Load collapse")."""
+UNPROVEN = 6
+"""Connections at once on which Asterisk has answered nothing yet. It listens with a backlog of ten: what is beyond
+gets lost, or is open for us alone."""
 CONNECT_AGAIN = 0.1
-"""Seconds. Asterisk's backlog is ten: of a burst of new connections the rest are dropped, and the kernel would try
-them again only after a second, which is all the time that a request has."""
+"""Seconds. A connection that the backlog dropped would be tried again by the kernel after one second only, which is
+all the time that a request has."""
 MEND_REACH = "Is Asterisk running, with enabled=yes in http.conf and in ari.conf, at this address?"
 MEND_LOGIN = "Compare the ari section with the user in ari.conf: name, password, read_only=no."
 
@@ -103,7 +107,10 @@ class AriConnection:
     async def run(self) -> None:
         """Until cancelled: connect, read, and again after a pause that grows while it fails."""
         connector = aiohttp.TCPConnector(limit=POOL, keepalive_timeout=10)  # Asterisk closes idle ones after 15 s
-        async with aiohttp.ClientSession(headers=self._headers, connector=connector) as self._http:
+        traces = [_one_by_one(UNPROVEN)]
+        async with aiohttp.ClientSession(
+            headers=self._headers, connector=connector, trace_configs=traces
+        ) as self._http:
             pause = self._timing.first_backoff
             while True:
                 try:
@@ -264,6 +271,27 @@ class AriConnection:
             self._complaint = complaint
             mend = error.mend if isinstance(error, ConnectionFailed) else MEND_LOGIN
             _log.warning(Event.ARI_REFUSED, reason=complaint, mend=mend)
+
+
+def _one_by_one(most: int) -> aiohttp.TraceConfig:
+    """Makes a request that opens a connection wait until fewer than `most` others are the first on theirs."""
+    places = asyncio.Semaphore(most)
+
+    async def opens(_session: object, request: SimpleNamespace, _event: object) -> None:
+        if not hasattr(request, "place"):
+            await places.acquire()
+            request.place = True
+
+    async def answered(_session: object, request: SimpleNamespace, _event: object) -> None:
+        if hasattr(request, "place"):
+            del request.place
+            places.release()
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_start.append(opens)
+    trace.on_request_end.append(answered)
+    trace.on_request_exception.append(answered)
+    return trace
 
 
 def part(text: str) -> str:
