@@ -295,11 +295,14 @@ async def test_a_connection_that_a_full_backlog_dropped_is_tried_again_at_once()
         asked = asyncio.create_task(connection.request("POST", "/channels/1/answer"))
         await asyncio.sleep(0.3)
         assert not asked.done()
-        async with await asyncio.start_server(serve, sock=listening):
+        server = await asyncio.start_server(serve, sock=listening)
+        try:
             async with asyncio.timeout(5):
                 assert await asked is None
+        finally:
             running.cancel()
             first.close()
+            server.close()
 
 
 async def test_a_burst_opens_few_connections_at_a_time() -> None:
@@ -318,7 +321,8 @@ async def test_a_burst_opens_few_connections_at_a_time() -> None:
                 writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
                 await reader.readuntil(b"\r\n\r\n")
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
         port = server.sockets[0].getsockname()[1]
         connection = AriConnection(
             AriAddress(f"http://127.0.0.1:{port}/ari", "pbxguard", "secret"),
@@ -332,6 +336,8 @@ async def test_a_burst_opens_few_connections_at_a_time() -> None:
         answers = await asyncio.gather(*(connection.request("POST", f"/channels/{n}/answer") for n in range(100)))
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+    finally:
+        server.close()
     assert answers == [None] * 100
     assert 1 < most <= UNPROVEN
 

@@ -110,14 +110,15 @@ class AgiServer:
             raise ConnectionFailed("agi", "the port is taken", "Is another pbxguard running here?") from error
         self.port = server.sockets[0].getsockname()[1]
         _log.info(Event.AGI_LISTENING, port=self.port)
-        async with server:
+        try:
             if ready is not None:
                 ready.set()
-            try:
-                await server.serve_forever()
-            finally:
-                for session in self._sessions:
-                    session.cancel()
+            await asyncio.Event().wait()
+        finally:
+            # Not `async with`: since Python 3.12 that waits for every peer to leave, and a peer may never leave.
+            server.close()
+            for session in self._sessions:
+                session.cancel()
 
     async def answers(self, host: str = "127.0.0.1") -> None:
         """Asks itself, as Asterisk would: raises ConnectionFailed when no answer comes in time."""
