@@ -34,6 +34,8 @@ from pbxguard.logs import Event, get_logger
 from pbxguard.metrics import Metrics
 from pbxguard.pbx.agi.server import AgiServer
 from pbxguard.pbx.ami.ami import Ami
+from pbxguard.pbx.ami.connection import Address
+from pbxguard.pbx.ami.stopping import stop_recorders
 from pbxguard.pbx.ari.announcer import Announcer
 from pbxguard.pbx.ari.connection import AriAddress
 from pbxguard.service import lamps
@@ -80,8 +82,19 @@ async def serve(settings: Settings, path: Path | None = None) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
     async with _stores(settings) as stores:
         service = _Service(settings, stores, await asyncio.to_thread(approved, settings))
-        await service.run(stop, reload, path)
+        try:
+            await service.run(stop, reload, path)
+        except BaseException:
+            # Whatever it was: no recorder outlives its guard. (After a stop they are stopped, and closed, already.)
+            with contextlib.suppress(PbxguardError):
+                await asyncio.shield(stop_recorders(_ami_address(settings)))
+            raise
     _log.info(Event.SERVICE_STOPPED)
+
+
+def _ami_address(settings: Settings) -> Address:
+    ami = settings.ami
+    return Address(ami.host, ami.port, ami.username, ami.read_secret())
 
 
 def approved(settings: Settings) -> Mapping[DisclosureKey, Disclosure]:

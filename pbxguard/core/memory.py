@@ -87,6 +87,11 @@ class Memory:
             case MarkedPrivate():
                 notes.private = True
 
+    def refer(self, channel: Uniqueid, reference: str) -> None:
+        """Its customer or contract number, as a restart finds it in the index: no audit line holds it."""
+        if channel not in self._gone:
+            self._notes.setdefault(channel, Notes()).reference = reference
+
     def doubt(self, channel: Uniqueid) -> None:
         """Another person may be there now: drop what was heard and agreed; an objection stands."""
         if notes := self._notes.get(channel):

@@ -42,7 +42,6 @@ def fact_of(entry: AuditEntry) -> Fact | None:
                     _purposes(data),
                     str(data["language"]),
                     for_callee=bool(data["for_callee"]),
-                    reference=str(data["reference"]),
                     private=bool(data["private"]),
                 )
             case "disclosure.heard":
@@ -70,7 +69,7 @@ def _line(fact: Remembered) -> tuple[str, dict[str, Any]]:
                 "purposes": list(fact.purposes),
                 "language": fact.language,
                 "for_callee": fact.for_callee,
-                "reference": fact.reference,
+                # not the reference: an audit line is for ever, and that one tells who it was
                 "private": fact.private,
             }
         case DisclosureHeard():

@@ -399,12 +399,13 @@ class Guard:
 
     async def _seal(self, command: SealRecording) -> None:
         """Until it is done: what was captured under a permit is sealed when storage is back."""
-        kept = self._kept.pop(command.recording, _Kept())
+        kept = self._kept.setdefault(command.recording, _Kept())  # known to be ours until it is done
         complained = False
         while True:
             try:
                 async with self._sealing:
                     await self._seal_once(command, kept)
+                self._kept.pop(command.recording, None)
                 return
             except PbxguardError as error:
                 self._metrics.seal_failures.inc()

@@ -92,6 +92,10 @@ class Recovery:
                 left = list(await self._audit.open_segments())
                 self._bounds = {e.segment: min(mark.at, mark.revoked.get(e.segment, mark.at)) for e in left}
                 self._left = left
+                for channel in channels:
+                    known = await self._index.known_call(snapshot.boot, channel)
+                    if known is not None and known["reference"]:
+                        self._guard.supervisor.memory.refer(channel, known["reference"])
             await self._go_on(snapshot, channels)
             await self._close_leftovers(self._left, snapshot)
         except PbxguardError as error:
@@ -108,7 +112,12 @@ class Recovery:
     async def seal_ended(self, snapshot: SnapshotTaken) -> None:
         """Seal recordings whose call ended while we were away."""
         live = {recording_id(self._node, snapshot.boot, created.channel) for created in snapshot.channels}
-        for recording in await self._audit.unsealed():
+        try:
+            unsealed = await self._audit.unsealed()
+        except PbxguardError as error:
+            _log.error(Event.AUDIT_FAILED, reason=error.code)
+            return
+        for recording in unsealed:
             if recording in live or self._guard.knows(recording):
                 continue
             try:
@@ -116,7 +125,7 @@ class Recovery:
                 first = next(e for e in entries if e.kind == "segment.permitted")
                 known = await self._index.known_call(first.boot, first.call)
                 await self._sealer.seal(recording, _outcome(recording, first, known))
-            except (PbxguardError, StopIteration) as error:
+            except Exception as error:  # one that cannot be read must not keep the others from being sealed
                 _log.error(Event.RECORDING_SEAL_FAILED, recording=recording, reason=type(error).__name__)
 
     async def keep_watermark(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -237,7 +237,11 @@ class Sealer:
             entries = await self._audit.of_recording(recording)
             ordered = _all_segments(segments, entries)
             done = {entry.kind for entry in entries}
-            if DESTROYED not in done and any(segment.destroy for segment in ordered):
+            objections = await self._objections(ordered)
+            effects = self._effects(ordered, objections)
+            permitted = {name for segment in ordered for name in segment.opening.purposes}
+            all_destroy = set(effects) == permitted and set(effects.values()) == {OnObjection.DESTROY}
+            if DESTROYED not in done and (all_destroy or any(segment.destroy for segment in ordered)):
                 await self._destroy(recording, ordered, Reason.OBJECTED)
                 done.add(DESTROYED)
             if done & {DESTROYED, EMPTY}:
@@ -245,7 +249,8 @@ class Sealer:
                 return None
             row = await self._indexed(recording)
             if row is None:
-                row = await self._seal(recording, outcome, ordered, lock or any(s.lock for s in ordered))
+                lock = lock or OnObjection.LOCK in effects.values() or any(s.lock for s in ordered)
+                row = await self._seal(outcome, ordered, lock, objections, frozenset(effects))
             await self._erase(ordered)
             if row is None:
                 lost = sum(segment.kept_ms for segment in ordered)
@@ -272,11 +277,16 @@ class Sealer:
         await self._note(DESTROYED, recording, call, segments, data)
 
     async def _seal(
-        self, recording: RecordingId, outcome: CallOutcome, ordered: tuple[ClosedSegment, ...], lock: bool
+        self,
+        outcome: CallOutcome,
+        ordered: tuple[ClosedSegment, ...],
+        lock: bool,
+        objections: tuple[Objection, ...],
+        withdrawn: frozenset[str],
     ) -> RecordingRow | None:
+        recording = outcome.recording
         if not any(segment.kept for segment in ordered):
             return None
-        objections = await self._objections(ordered)
         sealing = Sealing(
             outcome=outcome,
             segments=ordered,
@@ -285,7 +295,7 @@ class Sealer:
             software=self._version,
             objections=objections,
             locked=lock,
-            withdrawn=self._withdrawn(ordered, objections),
+            withdrawn=withdrawn,
         )
         work = self._work / f"{recording}.flac"
         try:
@@ -371,12 +381,19 @@ class Sealer:
                     found.append(Objection(entry.channel, purposes, entry.at))
         return tuple(found)
 
-    def _withdrawn(self, segments: Sequence[ClosedSegment], objections: Sequence[Objection]) -> frozenset[str]:
-        """Purposes of the permits that were objected to, but for those that an objection does not stop."""
+    def _effects(self, segments: Sequence[ClosedSegment], objections: Sequence[Objection]) -> Mapping[str, OnObjection]:
+        """What the objections do, by purpose of the permits; without those that an objection does not stop.
+
+        Read from the audit log at each attempt: who restarts in between knows it too.
+        """
         known = self._policy().purposes
-        permitted = {name for segment in segments for name in segment.opening.purposes}
-        heeded = {n for n in permitted if n not in known or known[n].on_objection is not OnObjection.IGNORE}
-        return frozenset(str(n) for n in heeded for o in objections if not o.purposes or n in o.purposes)
+        found: dict[str, OnObjection] = {}
+        for name in {name for segment in segments for name in segment.opening.purposes}:
+            effect = known[name].on_objection if name in known else OnObjection.LOCK
+            objected = any(not o.purposes or name in o.purposes for o in objections)
+            if objected and effect is not OnObjection.IGNORE:
+                found[str(name)] = effect
+        return found
 
     async def _indexed(self, recording: RecordingId) -> RecordingRow | None:
         try:

@@ -8,4 +8,5 @@ from .mistakes import all_keys as all_keys
 from .reading import DEFAULT_PATH as DEFAULT_PATH
 from .reading import from_mapping as from_mapping
 from .reading import load as load
+from .reading import load_ami as load_ami
 from .whole import Settings as Settings

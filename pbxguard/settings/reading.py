@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pbxguard.core.errors import SettingsError
 
 from .mistakes import told
+from .sections import AmiSettings
 from .whole import Settings
 
 DEFAULT_PATH = Path("/etc/pbxguard/pbxguard.toml")
@@ -19,8 +20,20 @@ DEFAULT_PATH = Path("/etc/pbxguard/pbxguard.toml")
 
 def load(path: Path = DEFAULT_PATH) -> Settings:
     """Read and check the file; raises SettingsError with every mistake in it."""
+    return from_mapping(_raw(path))
+
+
+def load_ami(path: Path = DEFAULT_PATH) -> AmiSettings:
+    """Its section ``[ami]`` alone, for who must act although another section is broken. Raises SettingsError."""
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        return AmiSettings.model_validate(_raw(path).get("ami", {}))
+    except ValidationError as error:
+        raise told(error) from None
+
+
+def _raw(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingsError([(str(path), "does not exist", "`pbxguard init` writes one")]) from None
     except (OSError, UnicodeDecodeError) as error:
@@ -30,7 +43,6 @@ def load(path: Path = DEFAULT_PATH) -> Settings:
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError([(str(path), f"is not TOML: {error}", "texts stand in double quotes")]) from None
-    return from_mapping(raw)
 
 
 def from_mapping(raw: Mapping[str, Any]) -> Settings:

@@ -358,7 +358,7 @@ def test_a_language_that_cannot_be_read_is_not_the_default_one() -> None:
 @pytest.mark.parametrize(
     "fact",
     [
-        DisclosureRequested(HIM, (PROOF,), "nl", for_callee=True, reference="K-1", private=True),
+        DisclosureRequested(HIM, (PROOF,), "nl", for_callee=True, private=True),
         DisclosureHeard(HIM, disclosure(Direction.INBOUND).key, "digest", "2026-01-01T00:00:00Z"),
         DisclosureNotHeard(HIM, disclosure(Direction.INBOUND).key, "prompt_cut"),
         DisclosureNotHeard(HIM, None, "prompt_failed"),
@@ -368,6 +368,13 @@ def test_a_language_that_cannot_be_read_is_not_the_default_one() -> None:
 )
 def test_what_was_written_down_is_remembered_as_it_was(fact: Remembered) -> None:
     assert fact_of(entry_of(fact, datetime.now(UTC), "boot")) == fact
+
+
+def test_no_audit_line_holds_a_reference() -> None:
+    asked = DisclosureRequested(HIM, (PROOF,), "nl", reference="K-1")
+    entry = entry_of(asked, datetime.now(UTC), "boot")
+    assert "K-1" not in str(entry)
+    assert fact_of(entry) == replace(asked, reference="")
 
 
 @pytest.mark.parametrize("data", [None, {}, {"disclosure": "x"}, {"purposes": None}])

@@ -115,6 +115,9 @@ class Tools:
     answers: bool = True
     proven: dict[SegmentId, datetime] = field(default_factory=dict)
 
+    async def known_call(self, boot: str, call: str) -> dict[str, Any] | None:
+        return {"reference": "K-1"} if call == CUSTOMER else None
+
     async def find(self, leg: Uniqueid, segment: SegmentId) -> None:
         if not self.answers:
             raise ConnectionFailed("AMI", "no answer")
@@ -127,7 +130,8 @@ class Tools:
 def recovery(
     guard: Guard, clock: Clock, folder: Path, audit: Audit | None = None, tools: Tools | None = None
 ) -> Recovery:
-    parts: dict[str, Any] = {"index": None, "recorder": tools, "sealer": tools}
+    tools = tools or Tools()
+    parts: dict[str, Any] = {"index": tools, "recorder": tools, "sealer": tools}
     return Recovery(
         guard=cast(Any, guard),
         audit=cast(Any, audit or Audit()),
@@ -167,6 +171,13 @@ async def test_a_call_that_was_recorded_a_moment_ago_goes_on_after_a_restart(tmp
     await lived(tmp_path, clock)
     clock.at += timedelta(seconds=4)
     assert await starts_after(tmp_path, clock)
+
+
+async def test_a_restart_finds_a_calls_reference_in_the_index(tmp_path: Path) -> None:
+    guard = Guard()
+    await recovery(guard, Clock(), tmp_path).before_snapshot(snapshot())
+    assert guard.supervisor.memory.of(CUSTOMER).reference == "K-1"
+    assert guard.supervisor.memory.of(AGENT).reference == ""
 
 
 async def test_a_call_that_was_on_hold_stays_closed_after_a_restart(tmp_path: Path) -> None:

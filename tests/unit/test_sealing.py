@@ -492,6 +492,21 @@ async def test_a_purpose_that_was_objected_to_is_no_purpose_of_what_is_kept_for_
     assert not row.locked
 
 
+@pytest.mark.parametrize(("purpose", "kept"), [(CONTRACT_EVIDENCE, True), (QUALITY_TRAINING, False)])
+async def test_an_objection_that_only_the_audit_log_knows_locks_or_destroys(
+    purpose: PurposeName, kept: bool, room: Room
+) -> None:
+    segment = room.sealer.open_segment(start(purposes=(purpose,)), "boot")
+    room.record(segment, 5.0, ended=104.99)
+    closed = await room.sealer.close_segment(segment, proven=105.0, stopped=105.0, reasons=(Reason.CALL_ENDED,))
+    await room.audit.commit(closed.entry())
+    await room.audit.commit(AuditEntry("objected", room.clock.utc(), boot="boot", channel=CALL, data={"purposes": []}))
+    row = await room.sealer.seal(RECORDING, OUTCOME)
+    assert (row is not None) is kept
+    assert row is None or row.locked
+    assert room.audit.kinds() == (["recording.sealed"] if kept else ["recording.destroyed"])
+
+
 async def test_a_disputed_recording_is_locked_for_the_officer_and_names_the_objection(room: Room) -> None:
     closed = await room.closed()
     at = datetime(2026, 5, 28, 20, 30, tzinfo=UTC)

@@ -221,3 +221,12 @@ def test_the_commented_file_is_valid_and_so_is_each_example_in_it(tmp_path: Path
     read = load(given(uncommented, tmp_path))
     assert read.scopes
     assert read.purposes
+
+
+def test_the_ami_section_is_read_although_another_is_broken(tmp_path: Path) -> None:
+    path = tmp_path / "pbxguard.toml"
+    path.write_text('mode = 3\n[ami]\nusername = "u"\nsecret = "s"\n')
+    ami = settings.load_ami(path)
+    assert (ami.username, ami.read_secret()) == ("u", "s")
+    with pytest.raises(SettingsError):
+        settings.load(path)
