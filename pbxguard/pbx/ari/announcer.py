@@ -302,13 +302,14 @@ class Announcer:
         except PbxguardError as error:  # their time-out lets them go
             _log.warning(Event.ARI_REQUEST_FAILED, request="channels", reason=str(error))
             return
-        for channel in channels:
-            where = channel.get("dialplan", {})
-            ours = where.get("app_name") == "Stasis" and str(where.get("app_data", "")).startswith(
-                f"{self._application},"
-            )
-            if ours and channel["id"] not in self._visits:
+        for channel in channels if isinstance(channels, list) else []:
+            try:
+                where = channel["dialplan"]
+                ours = where["app_name"] == "Stasis" and where["app_data"].startswith(f"{self._application},")
                 start = ari.StasisStarted(str(channel["id"]), str(channel["name"]), True, "", ())
+            except (KeyError, TypeError, AttributeError):
+                continue  # nonsense is nobody's channel
+            if ours and start.channel not in self._visits:
                 await Visit(self.connection, start).leave(Result.FAILED, (Reason.GUARD_AWAY,))
 
 

@@ -246,7 +246,7 @@ class AriConnection:
     def _take(self, text: str) -> None:
         try:
             message = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             message = None
         kind = str(message.get("type", "")) if isinstance(message, dict) else ""
         event = translate(message) if isinstance(message, dict) else None
