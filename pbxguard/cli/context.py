@@ -17,9 +17,7 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from pbxguard.core.errors import PbxguardError
 from pbxguard.core.ids import PurposeName
-from pbxguard.core.purposes import DisclosureKey
 from pbxguard.core.retention import RULES, Rule, adjusted
 from pbxguard.settings import Settings
 
@@ -84,16 +82,11 @@ def retention_rules(settings: Settings) -> Mapping[PurposeName, Rule]:
 
 
 def _spoken(settings: Settings, key: str, digest: str) -> str:
-    """The text behind a manifest's digest, while the prompt is still the one that was played; else empty."""
+    """The text behind a manifest's digest, also of a prompt that was changed since; empty when it is not known."""
     from pbxguard.sound.prompts import Prompts
 
     folder = settings.prompts.directory
-    prompts = Prompts(folder, PurePosixPath(folder), settings.rate, settings.wording())
-    try:
-        approved = prompts.approved([DisclosureKey.parse(key)])
-    except (ValueError, PbxguardError):
-        return ""
-    return next((disclosure.text for disclosure in approved.values() if disclosure.digest == digest), "")
+    return Prompts(folder, PurePosixPath(folder), settings.rate, settings.wording()).text_behind(key, digest)
 
 
 def now() -> datetime:

@@ -38,7 +38,8 @@ class Call:
     reasons: tuple[Reason, ...] = (Reason.NOT_BRIDGED,)
     recorded: bool = False
     would_record: bool = False
-    others: set[Uniqueid] = field(default_factory=set)
+    others: dict[Uniqueid, str] = field(default_factory=dict)
+    """Other external channels that took part in a conversation of it, with their numbers."""
     segments: set[SegmentId] = field(default_factory=set)
     """Ours that are not closed yet."""
     permitted: set[PurposeName] = field(default_factory=set)
@@ -67,13 +68,12 @@ class Calls:
 
     def outcome(self, call: Call) -> CallOutcome:
         """What is known of the call now."""
-        number = external_number(call.channel, call.direction, self._known.policy)
         return CallOutcome(
             call=call.channel.uniqueid,
             linkedid=call.channel.linkedid,
             recording=call.recording,
             direction=call.direction,
-            external_number=number.e164 or number.digits,
+            external_number=self._shown(call.channel),
             own_number=call.own_number,
             own_endpoint=call.own_endpoint,
             queue=call.queue,
@@ -86,7 +86,13 @@ class Calls:
             ever_recorded=call.had_segments,
             would_record=call.would_record,
             others=tuple(sorted(call.others)),
+            other_numbers=tuple(sorted({number for number in call.others.values() if number})),
         )
+
+    def _shown(self, channel: Channel) -> str:
+        """Its number in E.164, or the digits shown; empty when withheld."""
+        number = external_number(channel, direction_of(channel, self._known.board), self._known.policy)
+        return number.e164 or number.digits
 
     def next_segment(self, permit: Permit, recording: RecordingId) -> SegmentId:
         """The id of a new segment of the permit's call, which is not over before it is closed."""
@@ -143,7 +149,7 @@ class Calls:
                 call.reasons = decision.reasons if isinstance(decision, Refusal) else call.reasons
             call.spoke = call.spoke or meeting
             if len(externals) > 1:
-                call.others |= {u for u in externals if u != uniqueid}
+                call.others |= {u: self._shown(self._known.board.channels[u]) for u in externals if u != uniqueid}
             call.objected |= self._objected(call)
             outcome = self.outcome(call)
             if outcome != call.reported:

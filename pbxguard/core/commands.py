@@ -63,6 +63,8 @@ class CallOutcome:
     """In mode `observe`: it would be recorded now in mode `guard`."""
     others: tuple[Uniqueid, ...] = ()
     """Other external channels that took part in a conversation of this call."""
+    other_numbers: tuple[str, ...] = ()
+    """Theirs, as `external_number`: they too may ask for the recording."""
 
 
 @dataclass(frozen=True, slots=True)

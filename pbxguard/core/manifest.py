@@ -102,6 +102,7 @@ def build(sealing: Sealing, file: SealedFile) -> dict[str, Any]:
             "linkedid": outcome.linkedid,
             "own_uniqueids": _unique(segment.opening.leg for segment in sealing.segments),
             "other_external_uniqueids": list(outcome.others),
+            "other_external_numbers": list(outcome.other_numbers),
             "direction": first.opening.direction,
             "caller_id": outcome.external_number,
             "called": called(outcome, first.opening.direction),

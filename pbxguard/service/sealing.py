@@ -354,6 +354,7 @@ class Sealer:
             ended=sealing.ended,
             duration_ms=sealed.samples * 1000 // self._spool.rate,
             external_number=outcome.external_number,
+            other_numbers=outcome.other_numbers,
             own_number=outcome.own_number,
             own_endpoint=outcome.own_endpoint,
             queue=outcome.queue,

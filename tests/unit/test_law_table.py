@@ -239,7 +239,9 @@ def test_of_two_externals_the_first_call_has_the_recording_and_a_newcomer_a_new_
     assert second.recording == first.recording
     assert second.segment != first.segment
     assert {told.channel for told in second.permit.told} == {caller, other}
-    assert pbx.reported[caller].outcome.others == (other,)
+    outcome = pbx.reported[caller].outcome
+    assert outcome.others == (other,)
+    assert outcome.other_numbers == (NL_OTHER,)
 
 
 def test_a_three_way_call_made_by_the_phone_itself_closes_both(pbx: Trial) -> None:
