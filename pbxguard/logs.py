@@ -105,6 +105,7 @@ class Event(StrEnum):
     FOREIGN_RECORDER = "recorder.foreign"
     SPY_SEEN = "spy.seen"
     SEGMENT_CLOSED = "segment.closed"
+    SEGMENT_EMPTY = "segment.empty"
     SEGMENT_QUARANTINED = "segment.quarantined"
     RECORDING_SEALED = "recording.sealed"
     RECORDING_EMPTY = "recording.empty"

@@ -58,6 +58,8 @@ SEAL_RETRY_SECONDS = 5.0
 HEALTH_SECONDS = 1.0
 ROOM_SECONDS = 2.0
 SEALING_AT_ONCE = 2
+NOTHING_SECONDS = 2.0
+"""A recorder that ran longer and left no sample is an operator's business."""
 CLOSE_SECONDS = 5.0
 
 _log = get_logger()
@@ -392,6 +394,9 @@ class Guard:
             reason=closed.reasons[0] if closed.reasons else "",
             kept_ms=closed.kept_ms,
         )
+        if started is not None and stopped - started > NOTHING_SECONDS and not closed.captured:
+            # It ran and left no sample: Asterisk may not write into the spool, or somebody stopped it.
+            _log.error(Event.SEGMENT_EMPTY, recording=segment.recording, segment=segment.segment)
         try:
             await self._audit.commit(closed.entry())
         except AuditFailed:

@@ -120,6 +120,7 @@ class Installation:
         ports: Ports | None = None,
         keep: bool = False,
         queues: str = "",
+        languages: Sequence[str] = ("nl", "en"),
         extra_lines: Sequence[Line] = (),
         load_agents: int = 0,
         python_options: Sequence[str] = (),
@@ -138,7 +139,7 @@ class Installation:
             files={"queues.conf": queues} if queues else {},
         )
         self.mode, self.head, self.more_settings, self.rate = mode, head, settings, rate
-        self.unapproved = unapproved
+        self.unapproved, self.languages = unapproved, tuple(languages)
         self.python_options = python_options
         self.home = self.asterisk.run_dir / "pbxguard"
         self.archive = self.home / "archive"
@@ -179,7 +180,7 @@ node = "lab"
 mode = "{self.mode}"
 {self.head}
 rate = {self.rate}
-languages = ["nl", "en"]
+languages = {json.dumps(self.languages)}
 
 [organisation]
 name = "Acme"
