@@ -49,7 +49,7 @@ class ProbeRefused(ActionRefused):
 
 
 class _MakesRights(Protocol[R]):
-    def __call__(self, read: frozenset[str], write: frozenset[str]) -> R: ...
+    def __call__(self, read: frozenset[str], write: frozenset[str], configured: frozenset[str]) -> R: ...
 
 
 class _MakesEndpoint(Protocol[E]):
@@ -122,7 +122,17 @@ class Probe:
     async def rights(self) -> Any:
         """The write rights by which each action is open to us, and the read rights that events prove."""
         commands = (await self._ask("ListCommands"))[0]
-        return self._make_rights(await self._read_rights(), write_rights(commands))
+        return self._make_rights(await self._read_rights(), write_rights(commands), await self._configured_rights())
+
+    async def _configured_rights(self) -> frozenset[str]:
+        """The read rights that manager.conf gives our account; empty where Asterisk does not show it to us."""
+        headers = {"Filename": Ours("manager.conf"), "Category": values.header(self._address.username)}
+        try:
+            answer = (await self._ask("GetConfig", headers))[0]
+        except (ActionRefused, UnsafeValue):
+            return frozenset()
+        lines = [str(text) for key, text in answer.items() if key.startswith("Line-")]
+        return read_rights(lines)
 
     async def _read_rights(self) -> frozenset[str]:
         lamp = values.variable(f"DEVICE_STATE({DEVICE})")
@@ -182,6 +192,12 @@ class Probe:
             raise ProbeRefused("ARI lets us only read", MEND_ARI_READ_ONLY)
         if status not in good:
             raise ConnectionFailed("ARI", f"answers {status}: not as Asterisk's ARI does", MEND_ARI_REACH)
+
+
+def read_rights(lines: Sequence[str]) -> frozenset[str]:
+    """The rights of the last ``read=`` among an account's lines, as Asterisk takes it."""
+    given = [text.partition("=")[2] for text in lines if text.partition("=")[0].strip().lower() == "read"]
+    return frozenset(word.strip().lower() for word in given[-1].split(",") if word.strip()) if given else frozenset()
 
 
 _PRIVILEGE = re.compile(r"\(Priv: ([a-z,]+)\)\s*$")

@@ -2,8 +2,8 @@
 
 Owns the findings about disclosures, papers, prompts, secrets; those about Asterisk stand in `check_pbx.py`. It asks
 Asterisk through `PbxProbe` (fulfilled by `pbx/probe.py`) and prompts through `PromptShelf` (by `cli/prompts.py`).
-What it cannot see it does not guess: which read rights the account has too many, recorders begun before we connected,
-a dialplan that calls our subroutines from where they must not be called.
+What it cannot see it does not guess: recorders begun before we connected, a dialplan that calls
+our subroutines from where they must not be called.
 """
 
 from __future__ import annotations

@@ -21,6 +21,10 @@ FLOORS = {20: (20, 20, 1), 22: (22, 10, 1)}
 NEEDED_READ = frozenset({"call", "dialplan"})
 """The read rights that can be proven without a call."""
 NEEDED_WRITE = frozenset({"system", "call"})
+USED_READ = frozenset({"system", "call", "dialplan", "user", "dtmf", "agent"})
+"""All that the account may read: more shows it what is none of its business."""
+CONFIGURED_READ = frozenset({"system", "call", "dialplan", "user", "dtmf"})
+"""Without user and dtmf the callee's door hears neither its prompts nor a key."""
 SUBROUTINES = ("pbxguard-disclose", "pbxguard-outbound", "pbxguard-callee")
 
 
@@ -31,6 +35,8 @@ class Rights:
     read: frozenset[str]
     """Of `NEEDED_READ`, those proven."""
     write: frozenset[str]
+    configured: frozenset[str] = frozenset()
+    """Read rights as manager.conf names them; empty when that cannot be seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +140,15 @@ def check_rights(rights: Rights) -> list[Finding]:
             message = f"the account lacks {kind}={','.join(sorted(needed - has))}"
             mend = "use read=system,call,dialplan,user,dtmf,agent and write=system,call, then `manager reload`"
             found.append(Finding("rights_too_few", Severity.ERROR, "manager.conf", message, mend))
+    lacking = CONFIGURED_READ - rights.configured if rights.configured and "all" not in rights.configured else set()
+    if lacking - (NEEDED_READ - rights.read):
+        message = f"manager.conf gives the account no read={','.join(sorted(lacking))}"
+        mend = "use read=system,call,dialplan,user,dtmf,agent, then `manager reload`"
+        found.append(Finding("rights_too_few", Severity.ERROR, "manager.conf", message, mend))
+    if rights.configured - USED_READ:
+        message = f"the account has read={','.join(sorted(rights.configured - USED_READ))}, which pbxguard never needs"
+        mend = "use read=system,call,dialplan,user,dtmf,agent, then `manager reload`"
+        found.append(Finding("rights_too_many", Severity.WARNING, "manager.conf", message, mend))
     if rights.write - NEEDED_WRITE:
         message = f"the account has write={','.join(sorted(rights.write - NEEDED_WRITE))}, which pbxguard never needs"
         mend = "use write=system,call, then `manager reload`"

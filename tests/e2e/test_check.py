@@ -60,7 +60,9 @@ class AllApproved:
 
 async def test_the_account_of_the_lab_has_exactly_the_rights_needed(asterisk: Asterisk) -> None:
     async with probe(asterisk) as asked:
-        assert check_pbx.check_rights(await asked.rights()) == []
+        rights = await asked.rights()
+        assert check_pbx.check_rights(rights) == []
+        assert rights.configured == check_pbx.USED_READ  # GetConfig really showed them
         assert check_pbx.check_version(await asked.version()) == []
         await asked.ari()
 
@@ -69,7 +71,10 @@ async def test_an_account_with_all_rights_is_found_to_have_too_many(asterisk: As
     async with probe(asterisk, user="lab", secret=asterisk.lab_secret) as asked:
         rights = await asked.rights()
     assert rights.write >= {"system", "call", "command", "originate"}
-    assert [finding.code for finding in check_pbx.check_rights(rights)] == ["rights_too_many"]
+    found = check_pbx.check_rights(rights)
+    assert [finding.code for finding in found] == ["rights_too_many", "rights_too_many"]
+    assert "read=all" in found[0].message
+    assert "write=" in found[1].message
 
 
 async def test_check_names_what_the_lab_lacks_and_nothing_else(asterisk: Asterisk, tmp_path: Path) -> None:

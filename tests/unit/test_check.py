@@ -13,7 +13,7 @@ import pytest
 
 from pbxguard.core.errors import ActionRefused, ConnectionFailed, PbxguardError, SettingsError, StorageFailed
 from pbxguard.core.purposes import DisclosureKey
-from pbxguard.pbx.probe import write_rights
+from pbxguard.pbx.probe import read_rights, write_rights
 from pbxguard.service import check as service
 from pbxguard.service import check_pbx, findings
 from pbxguard.service.check import PromptState, check
@@ -320,3 +320,18 @@ def test_the_shipped_accounts_have_exactly_the_rights_that_check_wants() -> None
     assert account["permit"].startswith("127.0.0.1/")
     assert read_conf("ari.conf")["pbxguard"]["read_only"] == "no"
     assert {read_conf(name)["general"]["bindaddr"] for name in ("manager.conf", "http.conf")} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("read", "codes"),
+    [
+        ("system,call,dialplan,user,dtmf,agent", []),
+        ("system,call,dialplan,agent", ["rights_too_few"]),
+        ("all", ["rights_too_many"]),
+        ("system,call,dialplan,user,dtmf,cdr", ["rights_too_many"]),
+    ],
+)
+def test_the_read_rights_that_manager_conf_gives_are_held_against_what_is_needed(read: str, codes: list[str]) -> None:
+    configured = read_rights(["secret=x", "read = cdr", f"read = {read}", "write=all"])
+    found = check_pbx.check_rights(Rights(ENOUGH.read, ENOUGH.write, configured))
+    assert [finding.code for finding in found] == codes
