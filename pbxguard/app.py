@@ -42,6 +42,7 @@ from pbxguard.service import lamps
 from pbxguard.service.clock import SystemClock
 from pbxguard.service.doors import CalleeDoor, CallerDoor, Heartbeats, Surroundings
 from pbxguard.service.guard import Guard
+from pbxguard.service.quarantine import Quarantine
 from pbxguard.service.recovery import Recovery
 from pbxguard.service.retention import Retention
 from pbxguard.service.running import Running
@@ -203,6 +204,9 @@ class _Service:
                 CALLEE_ALIVE: self._agi.answers,
             },
         )
+        self._quarantine = Quarantine(
+            spool=stores.spool, audit=stores.audit, clock=self._clock, knows=self._guard.knows
+        )
         self._retention = Retention(
             index=stores.index, audit=stores.audit, archive=stores.archive, rules=retention_rules(settings)
         )
@@ -240,6 +244,7 @@ class _Service:
                     ("heartbeats", self._heartbeats.run()),
                     ("watermark", self._recovery.keep_watermark()),
                     ("retention", self._retention.run(self._clock.utc)),
+                    ("quarantine", self._quarantine.run()),
                     ("metrics", self._measure()),
                     ("reload", self._reload(reload, path)),
                 )

@@ -107,6 +107,8 @@ class Event(StrEnum):
     SEGMENT_CLOSED = "segment.closed"
     SEGMENT_EMPTY = "segment.empty"
     SEGMENT_QUARANTINED = "segment.quarantined"
+    QUARANTINE_DESTROYED = "quarantine.destroyed"
+    QUARANTINE_FAILED = "quarantine.failed"
     RECORDING_SEALED = "recording.sealed"
     RECORDING_EMPTY = "recording.empty"
     RECORDING_SEAL_FAILED = "recording.seal_failed"

@@ -15,6 +15,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 from pbxguard.core.errors import StorageFailed, UnsafeValue
@@ -24,6 +25,8 @@ SAMPLE_BYTES = 2
 MODE = 0o2770
 _SEGMENT = re.compile(r"([a-z2-7]{16})-(\d{3,6})")
 _BLOCK = 1 << 20
+QUARANTINE = "quarantine"
+"""Folder in the spool for what nobody can explain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,37 @@ class Spool:
     def strangers(self) -> list[str]:
         """Names of files here that are no segment's, sorted: to be quarantined, unheard. They are data, not paths."""
         return sorted(name for name in self._names() if not self._is_ours(name))
+
+    def names(self, segment: SegmentId) -> list[str]:
+        """The names of a segment's files that are here, half-made ones too."""
+        return sorted(name for name in self._names() if name.startswith(f"{_checked(segment)}."))
+
+    def set_apart(self, name: str, at: datetime) -> None:
+        """Move the file of that name into the quarantine, where its name says when; its owner alone may look there."""
+        folder = self.root / QUARANTINE
+        with _storage("a spool file cannot be set apart"):
+            if Path(name).name != name:
+                raise UnsafeValue("not a name in the spool")
+            folder.mkdir(mode=0o700, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(self.root / name, folder / f"{int(at.timestamp())}.{name}")
+        self._sync()
+
+    def set_apart_before(self, before: datetime) -> list[str]:
+        """Names in the quarantine of what was set apart before then, sorted."""
+        folder = self.root / QUARANTINE
+        with _storage("the quarantine cannot be listed"):
+            names = [entry.name for entry in os.scandir(folder)] if folder.is_dir() else []
+        return sorted(name for name in names if int(f"0{name.partition('.')[0]}") < before.timestamp())
+
+    def destroy_set_apart(self, name: str) -> None:
+        """Remove one of them."""
+        folder = self.root / QUARANTINE
+        with _storage("a quarantined file cannot be removed"):
+            if Path(name).name != name:
+                raise UnsafeValue("not a name in the quarantine")
+            (folder / name).unlink(missing_ok=True)
+            sync_folder(folder)
 
     def of_recording(self, recording: RecordingId) -> list[SegmentId]:
         """Segments of one recording that have a file here."""
