@@ -151,6 +151,10 @@ class Guard:
         """Whether a segment of it is under way here."""
         return recording in self._kept or any(j.start.recording == recording for j in self._jobs.values())
 
+    def runs(self, segment: SegmentId) -> bool:
+        """Whether it is one of this run's own, not closed yet."""
+        return segment in self._jobs
+
     def _records(self, channel: Uniqueid) -> bool:
         return any(job.start.leg == channel for job in self._jobs.values())
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from pbxguard.core.commands import CallOutcome
 from pbxguard.core.errors import AuditFailed, PbxguardError
 from pbxguard.core.facts import SnapshotTaken
-from pbxguard.core.ids import LinkedId, PurposeName, RecordingId, Uniqueid, recording_id
+from pbxguard.core.ids import LinkedId, PurposeName, RecordingId, SegmentId, Uniqueid, recording_id
 from pbxguard.core.purposes import Direction
 from pbxguard.core.reasons import Reason
 from pbxguard.core.remembered import DOUBTED, Remembered, fact_of
@@ -89,7 +89,8 @@ class Recovery:
             if self._left is None:
                 mark = await asyncio.to_thread(_read, self._path)
                 self._trust(mark, snapshot)
-                left = list(await self._audit.open_segments())
+                # Should this be a later snapshot than the first: those of this run are nobody's leftovers.
+                left = [e for e in await self._audit.open_segments() if not self._guard.runs(SegmentId(e.segment))]
                 self._bounds = {e.segment: min(mark.at, mark.revoked.get(e.segment, mark.at)) for e in left}
                 self._left = left
                 for channel in channels:

@@ -100,6 +100,10 @@ class Guard:
     supervisor: Supervisor = field(default_factory=lambda: Supervisor(make_policy(), "node"))
     beat: float = 1.0
     ended: dict[SegmentId, float] = field(default_factory=dict)
+    own: set[SegmentId] = field(default_factory=set)
+
+    def runs(self, segment: SegmentId) -> bool:
+        return segment in self.own
 
     def revoked(self) -> dict[SegmentId, float]:
         return self.ended
@@ -291,6 +295,15 @@ async def test_what_was_revoked_before_the_last_beat_is_proven_no_further_than_w
     assert tools.proven[running] == NOON + timedelta(seconds=8)
     assert tools.proven[stopping] == NOON + timedelta(seconds=4)
     assert tools.proven[unproven] == datetime.fromtimestamp(0, UTC)
+
+
+async def test_a_segment_of_this_run_is_nobodys_leftover(tmp_path: Path) -> None:
+    """The audit log could not be read at the first snapshot, and can at a later one."""
+    segment, old = segment_id(RECORDING, 2), segment_id(RECORDING, 1)
+    tools = Tools()
+    audit = Audit(left=[left_open(old), left_open(segment)])
+    await recovery(Guard(own={segment}), Clock(), tmp_path, audit, tools).before_snapshot(snapshot())
+    assert set(tools.proven) == {old}
 
 
 async def test_a_leftover_that_could_not_be_closed_keeps_its_watermark_and_is_tried_again(tmp_path: Path) -> None:
