@@ -203,6 +203,14 @@ class DisclosureRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class DisclosureBegun:
+    """Caller's door: it is being played to the channel. Its end comes over ARI, a hang-up over AMI: who hangs up
+    meanwhile was cut off by that, whichever is seen first."""
+
+    channel: Uniqueid
+
+
+@dataclass(frozen=True, slots=True)
 class DisclosureHeard:
     """The channel was played the whole of it. Committed to the audit log before the core hears of it."""
 
@@ -370,6 +378,7 @@ Fact = (
     | RecorderStopSeen
     | DigitPressed
     | DisclosureRequested
+    | DisclosureBegun
     | DisclosureHeard
     | DisclosureNotHeard
     | CalleePromptBegun

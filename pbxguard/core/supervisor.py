@@ -33,6 +33,7 @@ from .facts import (
     ChannelNumberChanged,
     ConnectionLost,
     Consented,
+    DisclosureBegun,
     DisclosureHeard,
     DisclosureNotHeard,
     DisclosureRequested,
@@ -108,6 +109,9 @@ class Supervisor:
         self._changing: dict[frozenset[Uniqueid], Change] = {}
         self._blocked: dict[Uniqueid, float] = {}
         self._telling: set[Uniqueid] = set()
+        """Callees to whom Asterisk plays a disclosure."""
+        self._hearing: set[Uniqueid] = set()
+        """Callers to whom we play one."""
         self._lamps: dict[Endpoint, Lamp] = {}
         self._recorders: Counter[Endpoint] = Counter()
         """How many run on each own device, for its lamp."""
@@ -238,7 +242,11 @@ class Supervisor:
                 | MarkedPrivate()
             ):
                 self.memory.note(fact)
+                if isinstance(fact, DisclosureHeard | DisclosureNotHeard | Objected):
+                    self._hearing.discard(fact.channel)
                 touched = {fact.channel}
+            case DisclosureBegun(channel=channel):
+                self._hearing.add(channel)  # until heard, not heard or hung up: one of them always comes
             case SegmentStarted():
                 pass
             case SegmentStartFailed(segment=id):
@@ -260,7 +268,7 @@ class Supervisor:
                 commands += self._caller_gone(channel, now)
             case ChannelHungUp(channel=channel):
                 commands += self._caller_gone(channel, now)
-                if channel in self._telling:
+                if channel in self._telling or channel in self._hearing:
                     commands += self._cut_off([channel], now)
                 touched = self.board.apply(fact)
                 for key in [key for key in self._changing if channel in key]:
@@ -507,6 +515,7 @@ class Supervisor:
     def _cut_off(self, callees: list[Uniqueid], now: float) -> list[Command]:
         """The call's end cuts their prompts: told now, while they are there; the door's own word comes too late."""
         self._telling.difference_update(callees)
+        self._hearing.difference_update(callees)
         for callee in callees:
             self.memory.note(DisclosureNotHeard(callee, None, Reason.PROMPT_CHANNEL_GONE.value))
         return self._settle(callees, now)
@@ -546,6 +555,7 @@ class Supervisor:
         self._blocked.pop(channel, None)
         self._known_numbers.pop(channel, None)
         self._telling.discard(channel)
+        self._hearing.discard(channel)
 
 
 def _covers(running: Permit, now: Permit) -> bool:

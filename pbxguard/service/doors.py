@@ -19,6 +19,7 @@ from pbxguard.core.callee import CalleeHeard, CalleeNotHeard, CalleeObjected, Ca
 from pbxguard.core.errors import AuditFailed, PbxguardError
 from pbxguard.core.facts import (
     Consented,
+    DisclosureBegun,
     DisclosureHeard,
     DisclosureNotHeard,
     DisclosureRequested,
@@ -185,6 +186,7 @@ class CallerDoor:
                     listener = _Telling(around, group, visit.channel, disclosure)
                     goes_on = goes_on_despite_objection(policy, disclosure.key.purposes)
                     _log.info(Event.DISCLOSURE_STARTED, call=visit.channel, disclosure=str(disclosure.key))
+                    await around.facts.put(DisclosureBegun(visit.channel))
                     outcome = await visit.announce(disclosure, timing, listener, goes_on=goes_on)
                     _log.info(
                         Event.DOOR_LEFT,

@@ -91,9 +91,7 @@ async def hung_up(site: Installation, story: Story) -> Verdict:
     verdict = Verdict()
     why = await site.why(story.number)
     verdict.require(not why["told"], "the caller does not count as told")
-    # The hang-up comes over AMI, the prompt's end over ARI; they share no order, and this detail may come too late.
-    why["reasons"] = [reason for reason in why["reasons"] if reason != "prompt_channel_gone"]
-    return _refused(verdict, site, story, why, {"no_own_party", "not_bridged", "not_told"})
+    return _refused(verdict, site, story, why, {"no_own_party", "not_bridged", "not_told", "prompt_channel_gone"})
 
 
 async def helpline(site: Installation, story: Story) -> Verdict:

@@ -1,4 +1,4 @@
-"""What is told of an outbound call that ends while its callee is still being told."""
+"""What is told of a call that ends while somebody is still being told."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pbxguard.core.facts import (
     ChannelState,
     ConnectionLost,
     DialBegun,
+    DisclosureBegun,
+    DisclosureNotHeard,
     DisclosureRequested,
     Fact,
     HangupRequested,
@@ -57,3 +59,29 @@ def test_a_callee_whose_prompt_ended_unseen_is_not_hung_up_when_his_caller_leave
     """The agent may have transferred him by then: he is in a conversation with somebody else."""
     commands = handled(*TELLING, ConnectionLost(), HangupRequested(AGENT), ChannelHungUp(AGENT))
     assert not any(isinstance(command, HangUp) for command in commands)
+
+
+CALLER = Uniqueid("1.3")
+HEARING: tuple[Fact, ...] = (
+    SnapshotTaken("boot", (), (), ()),
+    ChannelCreated(CALLER, "PJSIP/trunk-a-00000003", LinkedId(CALLER), ChannelState.UP, "0612345678", "from", "1"),
+    DisclosureRequested(CALLER, (PurposeName("contract_evidence"),), "nl"),
+    DisclosureBegun(CALLER),
+)
+
+
+def test_a_caller_who_hangs_up_while_he_is_told_is_told_as_such_whoever_sees_it_first() -> None:
+    late = DisclosureNotHeard(CALLER, None, Reason.PROMPT_CHANNEL_GONE.value)
+    by_ami = last_told(handled(*HEARING, ChannelHungUp(CALLER), late))
+    by_ari = last_told(handled(*HEARING, late, ChannelHungUp(CALLER)))
+    assert by_ami.ended
+    assert by_ari.ended
+    assert by_ami.outcome.reasons == by_ari.outcome.reasons
+    assert Reason.PROMPT_CHANNEL_GONE in by_ami.outcome.reasons
+
+
+def test_a_caller_whose_prompt_was_cut_before_he_hung_up_is_told_of_the_cut_alone() -> None:
+    cut = DisclosureNotHeard(CALLER, None, Reason.PROMPT_CUT.value)
+    told = last_told(handled(*HEARING, cut, ChannelHungUp(CALLER)))
+    assert Reason.PROMPT_CUT in told.outcome.reasons
+    assert Reason.PROMPT_CHANNEL_GONE not in told.outcome.reasons
