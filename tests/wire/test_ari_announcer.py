@@ -17,7 +17,7 @@ from pbxguard.core.errors import ConnectionFailed
 from pbxguard.core.ids import PurposeName
 from pbxguard.core.purposes import Direction, Disclosure, DisclosureKey, Mode
 from pbxguard.core.reasons import Reason
-from pbxguard.pbx.ari.announcer import Announcer, Visit
+from pbxguard.pbx.ari.announcer import ORPHAN_AFTER, Announcer, Visit
 from pbxguard.pbx.ari.connection import UNPROVEN, AriAddress, AriConnection, AriTiming, ChannelNotOurs
 from tests.wire.fake_ari import CHANNEL, FakeAri, fake_ari, stamp
 
@@ -206,6 +206,30 @@ async def test_channels_left_over_from_a_dead_pbxguard_are_let_go() -> None:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     assert not heard.outcomes
+
+
+async def test_a_channel_that_comes_while_stock_is_taken_is_no_leftover() -> None:
+    """It may be listed before its StasisStart is here, and it may come after the list was made."""
+    heard = Heard()
+
+    async def play(visit: Visit) -> None:
+        await visit.announce(NOTICE, QUICK, heard)
+
+    async with fake_ari() as ari:
+        ari.channels.append(ari.channel())
+        announcer = Announcer(AriAddress(ari.url, "pbxguard", "secret"), play, PACE)
+        running = asyncio.create_task(announcer.run())
+        await ari.until("GET /channels")
+        await ari.enters("caller", "contract_evidence")
+        ari.channels.append(ari.channel("later"))
+        await ari.plays(AT, AT + 3.0)
+        await ari.until("/continue")
+        await asyncio.sleep(ORPHAN_AFTER + 0.2)
+        assert [outcome.result for outcome in heard.outcomes] == [Result.DISCLOSED]
+        assert not ari.seen("value=FAILED")
+        assert not ari.seen("/channels/later")
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_the_beat_proves_requests_and_events() -> None:

@@ -33,7 +33,8 @@ ALLOWANCE = 3.0
 LATE = 0.05
 """A deadline that fires so late (s) was delayed by a freeze: what came meanwhile is read first."""
 DRAIN = 0.05
-ORPHAN_AFTER = 0.5
+ORPHAN_AFTER = 1.0
+"""Seconds after which a channel that was in the application as we connected has its StasisStart, or never gets one."""
 
 _log = get_logger()
 
@@ -219,6 +220,8 @@ class Announcer:
         self._application = address.application
         self._door = door
         self._visits: dict[str, Visit] = {}
+        self._welcomed: set[str] | None = None
+        """While stock is taken: who came, even if he has gone on already."""
         self._group: asyncio.TaskGroup | None = None
 
     @property
@@ -271,6 +274,8 @@ class Announcer:
     def _welcome(self, start: ari.StasisStarted) -> None:
         if (before := self._visits.get(start.channel)) is not None:
             before.end()
+        if self._welcomed is not None:
+            self._welcomed.add(start.channel)
         visit = Visit(self.connection, start)
         known = start.arguments[:1] == ("caller",)
         self._visits[start.channel] = visit
@@ -295,22 +300,33 @@ class Announcer:
             visit.give(core.CommandFailed())
 
     async def _take_stock(self) -> None:
-        """Channels that are in the application since before we connected: nobody will ever speak to them."""
-        await asyncio.sleep(ORPHAN_AFTER)  # those that come now have their StasisStart on its way
+        """Channels that are in the application since before we connected: nobody will ever speak to them.
+
+        Listed at once, and looked at later: one that comes meanwhile may be in a list before its StasisStart is here.
+        """
         try:
             channels = await self.connection.request("GET", "/channels", seconds=5.0)
         except PbxguardError as error:  # their time-out lets them go
             _log.warning(Event.ARI_REQUEST_FAILED, request="channels", reason=str(error))
             return
-        for channel in channels if isinstance(channels, list) else []:
-            try:
-                where = channel["dialplan"]
-                ours = where["app_name"] == "Stasis" and where["app_data"].startswith(f"{self._application},")
-                start = ari.StasisStarted(str(channel["id"]), str(channel["name"]), True, "", ())
-            except (KeyError, TypeError, AttributeError):
-                continue  # nonsense is nobody's channel
-            if ours and start.channel not in self._visits:
+        listed = channels if isinstance(channels, list) else []
+        suspects = [start for channel in listed if (start := self._in_application(channel)) is not None]
+        self._welcomed = set(self._visits)
+        await asyncio.sleep(ORPHAN_AFTER)
+        welcomed, self._welcomed = self._welcomed, None
+        for start in suspects:
+            if start.channel not in welcomed:
                 await Visit(self.connection, start).leave(Result.FAILED, (Reason.GUARD_AWAY,))
+
+    def _in_application(self, channel: Any) -> ari.StasisStarted | None:
+        """A listed channel that is in our application and has no visit yet; None for others, and for nonsense."""
+        try:
+            where = channel["dialplan"]
+            ours = where["app_name"] == "Stasis" and where["app_data"].startswith(f"{self._application},")
+            start = ari.StasisStarted(str(channel["id"]), str(channel["name"]), True, "", ())
+        except (KeyError, TypeError, AttributeError):
+            return None
+        return start if ours and start.channel not in self._visits else None
 
 
 async def _let_go(visit: Visit) -> None:
