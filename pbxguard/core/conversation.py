@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 from .facts import ChannelState, DisclosureHeard
 from .ids import Endpoint, PurposeName, Uniqueid
-from .jurisdictions import jurisdiction
 from .memory import Memory, Notes
 from .never_record import is_listed
-from .numbers import Number, parse
+from .numbers import Number, jurisdiction, parse
 from .parties import PartyKind
 from .policy import GuardMode, Policy
 from .purposes import Direction, Mode
@@ -105,7 +104,7 @@ def talker(channel: Channel, board: Switchboard, memory: Memory, policy: Policy)
         direction=direction,
         number=number,
         listed=_listed(channel, number, policy),
-        jurisdiction=jurisdiction(policy, number.e164, number.country),
+        jurisdiction=jurisdiction(number, policy),
         private=notes.private,
         asked=asked_of(channel, board, memory),
         heard=tuple(notes.heard),

@@ -54,7 +54,7 @@ class ChannelRenamed:
 
 @dataclass(frozen=True, slots=True)
 class ChannelNumberChanged:
-    """NewCallerid, or a connected-line change of an outbound callee."""
+    """NewCallerid: the channel shows another number. A connected line is the peer's number and no such fact."""
 
     channel: Uniqueid
     caller_number: str

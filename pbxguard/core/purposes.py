@@ -100,8 +100,8 @@ class DisclosureKey:
 class Disclosure:
     """One approved disclosure, as it is played.
 
-    `notice_samples` and `key_samples` are lengths at the installation's rate; the key sentence's sound is separate
-    (empty in mode `notice`). `digest` is SHA-256 (hex) over text and sound digests: what a manifest cites.
+    `notice_ms` and `key_ms` are lengths in milliseconds; the key sentence's sound is separate (empty in mode
+    `notice`). `digest` is SHA-256 (hex) over text and sound digests: what a manifest cites.
     """
 
     key: DisclosureKey
