@@ -5,7 +5,8 @@ stopped, a cancelled and an unsent prompt say it too. A disclosure was heard onl
 Started and then Finished(``done``) came, the time between them by ARI's own timestamps was the sound's length less
 60 ms, nobody was put on hold meanwhile, the channel's sent octets grew by 95 % of what its codec makes of that
 length, audio came in, and the channel was still ours when the result was set. One sound per playback, and a
-deadline on every step, so that whatever happens the call goes on.
+deadline on every step, so that whatever happens the call goes on. A sound that is whispered into a conversation must
+besides have left with it (`mixing`).
 
 Not here: which disclosure is due (`selection`), the requests to Asterisk (`pbx.ari`), the audit log (`service`).
 """
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import assert_never
 
+from .mixing import Mixing
 from .purposes import Disclosure, Mode
 from .reasons import Reason
 
@@ -51,6 +53,10 @@ class Timing:
     """From when a sound should have ended until PlaybackFinished: a missing file may never finish."""
     short: float = 0.06
     """How much shorter than its sound a playback may look."""
+    count_every: float = 0.08
+    """Whispered: how often is counted what was sent."""
+    drain: float = 1.0
+    """Whispered: for the last of it to be sent after its end."""
 
     def usual(self, disclosure: Disclosure) -> float:
         """The most that a channel spends here while Asterisk answers promptly."""
@@ -215,7 +221,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class ReadStats:
-    pass
+    """`settled`: answer only once whatever happened to him until now was given as an event."""
+
+    settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +295,8 @@ class _Phase(Enum):
     """Reads the counters before the first sound."""
     STARTING = "starting"
     PLAYING = "playing"
+    DRAINING = "draining"
+    """Whispered: waits until the end of a sound was sent."""
     COUNTING = "counting"
     """Reads the counters after the last sound."""
     KEY_WAIT = "key_wait"
@@ -295,7 +305,7 @@ class _Phase(Enum):
     DONE = "done"
 
 
-_PROMPT_PHASES = (_Phase.BASELINE, _Phase.STARTING, _Phase.PLAYING, _Phase.COUNTING)
+_PROMPT_PHASES = (_Phase.BASELINE, _Phase.STARTING, _Phase.PLAYING, _Phase.DRAINING, _Phase.COUNTING)
 
 
 class Announcement:
@@ -303,21 +313,29 @@ class Announcement:
 
     `visit` is an id unique to this visit: playbacks are named after it, so a late event of another visit is not
     mistaken for one of this. `goes_on`: the law demands the recording (`mifid_order`), so a 9 is reported but
-    stops nothing.
+    stops nothing. `mixed`: it is whispered into a conversation that goes on.
     """
 
-    def __init__(self, visit: str, disclosure: Disclosure, timing: Timing, *, goes_on: bool = False) -> None:
+    def __init__(
+        self, visit: str, disclosure: Disclosure, timing: Timing, *, goes_on: bool = False, mixed: bool = False
+    ) -> None:
         sounds = [(disclosure.notice_sound, disclosure.notice_ms), (disclosure.key_sound, disclosure.key_ms)]
         self._sounds = [(f"{visit}-{n}", sound, ms / 1000) for n, (sound, ms) in enumerate(sounds, 1) if sound]
         self._mode = disclosure.key.mode
         self._timing = timing
         self._goes_on = goes_on
+        self._mixed = mixed
+        self._mixing: Mixing | None = None
+        self._asked_at = 0.0
+        """When the counters were asked for last."""
+        self._count_at: float | None = None
+        """Whispered: when to count next."""
         self._phase = _Phase.NEW
         self._deadline = 0.0
         self._media_until = 0.0
         self._playing = -1
         self._started_at: float | None = None
-        self._ended_at = 0.0
+        self._ended_at = self._finished_at = 0.0
         self._baseline: StatsRead | None = None
         self._held = False
         self._objected = False
@@ -337,7 +355,7 @@ class Announcement:
             return []
         out = self._step(event, now)
         if self._outcome is None:
-            out.append(Wait(self._deadline))
+            out.append(Wait(self._deadline if self._count_at is None else min(self._deadline, self._count_at)))
         return out
 
     def _step(self, event: Event, now: float) -> list[Output]:
@@ -376,7 +394,9 @@ class Announcement:
             case CommandFailed(gone):
                 return self._on_failure(gone, now)
             case DeadlinePassed():
-                return self._on_deadline(now) if now >= self._deadline else []
+                if now >= self._deadline:
+                    return self._on_deadline(now)
+                return self._count(now) if self._count_at is not None and now >= self._count_at else []
             case _:
                 assert_never(event)
 
@@ -385,16 +405,25 @@ class Announcement:
     def _look(self, now: float) -> list[Output]:
         return self._go(_Phase.LOOKING, now, self._timing.command, ReadStats())
 
+    def _count(self, now: float) -> list[Output]:
+        """While it is whispered, and until the rest of it was sent; the phase and its deadline stay."""
+        self._count_at, self._asked_at = None, now
+        return [ReadStats()]
+
     def _on_stats(self, stats: StatsRead, now: float) -> list[Output]:
         if self._phase is _Phase.LOOKING:
             if stats.rx_packets > 0 or now >= self._media_until:
                 return self._go(_Phase.SILENCE, now, self._timing.silence)
             return self._go(_Phase.LISTENING, now, self._timing.media_poll)
         if self._phase is _Phase.BASELINE:
-            if byte_rate(stats.formats) is None:  # nothing could be proven: do not trouble him with it
+            if (rate := byte_rate(stats.formats)) is None:  # nothing could be proven: do not trouble him with it
                 return self._fail(Reason.PROMPT_UNSENT, now)
             self._baseline = stats
+            if self._mixed:
+                self._mixing = Mixing(rate, stats.tx_octets, self._asked_at)
             return self._play_next(now)
+        if self._mixing is not None and self._phase in (_Phase.PLAYING, _Phase.DRAINING):
+            return self._on_counted(self._mixing, stats, now)
         if self._phase is _Phase.COUNTING:
             if reason := self._unproven(stats):
                 return self._fail(reason, now)
@@ -404,6 +433,21 @@ class Announcement:
             return self._go(_Phase.KEY_WAIT, now, self._timing.key_wait)
         return []
 
+    def _on_counted(self, mixing: Mixing, stats: StatsRead, now: float) -> list[Output]:
+        if self._phase is _Phase.PLAYING:
+            mixing.counted(stats.tx_octets, self._asked_at, now)
+        else:
+            mixing.finished(stats.tx_octets, self._asked_at, now)
+        if mixing.lost:
+            return self._fail(Reason.PROMPT_UNSENT, now)
+        if self._phase is _Phase.PLAYING or not mixing.left:
+            self._count_at = now + self._timing.count_every
+            return []
+        if self._playing + 1 < len(self._sounds):
+            return self._play_next(now)
+        self._ended_at += now - self._finished_at
+        return self._go(_Phase.COUNTING, now, self._timing.command, ReadStats(settled=True))
+
     # -- the sounds
 
     def _play_next(self, now: float) -> list[Output]:
@@ -411,14 +455,20 @@ class Announcement:
             return self._fail(Reason.PROMPT_ON_HOLD, now)
         self._playing += 1
         self._started_at = None
-        id, sound, _ = self._sounds[self._playing]
+        id, sound, seconds = self._sounds[self._playing]
+        if self._mixing is not None:
+            self._mixing.ordered(seconds, now)
         return self._go(_Phase.STARTING, now, self._timing.start, Play(id, sound))
 
     def _on_started(self, id: str, at: float, now: float) -> list[Output]:
         if self._phase is not _Phase.STARTING or id != self._sounds[self._playing][0]:
             return []
         self._started_at = at
-        return self._go(_Phase.PLAYING, now, self._sounds[self._playing][2] + self._timing.finish)
+        out = self._go(_Phase.PLAYING, now, self._sounds[self._playing][2] + self._timing.finish)
+        if self._mixing is not None:
+            self._mixing.started(now)
+            out += self._count(now)
+        return out
 
     def _on_finished(self, id: str, state: str, at: float, now: float) -> list[Output]:
         if self._phase is _Phase.STOPPING and id == self._sounds[self._playing][0]:
@@ -430,9 +480,12 @@ class Announcement:
         length = self._sounds[self._playing][2]
         if self._started_at is None or at - self._started_at < length - self._timing.short:
             return self._fail(Reason.PROMPT_CUT, now, playing=False)
+        self._ended_at, self._finished_at = at, now
+        if self._mixing is not None:
+            self._go(_Phase.DRAINING, now, self._timing.drain)
+            return self._count(now)
         if self._playing + 1 < len(self._sounds):
             return self._play_next(now)
-        self._ended_at = at
         return self._go(_Phase.COUNTING, now, self._timing.command, ReadStats())
 
     def _unproven(self, stats: StatsRead) -> Reason | None:
@@ -471,9 +524,9 @@ class Announcement:
         if gone:
             return self._lost()
         match self._phase:
-            case _Phase.LOOKING | _Phase.BASELINE | _Phase.COUNTING:
+            case _Phase.LOOKING | _Phase.BASELINE | _Phase.DRAINING | _Phase.COUNTING:
                 return self._fail(Reason.PROMPT_UNSENT, now)
-            case _Phase.ANSWERING | _Phase.STARTING | _Phase.PLAYING:
+            case _Phase.NEW | _Phase.ANSWERING | _Phase.STARTING | _Phase.PLAYING:
                 return self._fail(Reason.PROMPT_FAILED, now)
             case _Phase.LISTENING | _Phase.SILENCE | _Phase.KEY_WAIT:
                 # No command is under way: the event stream broke, and a 9 pressed since then would never be known.
@@ -491,7 +544,10 @@ class Announcement:
             case _Phase.LISTENING:
                 return self._look(now)
             case _Phase.SILENCE:
+                self._asked_at = now
                 return self._go(_Phase.BASELINE, now, self._timing.command, ReadStats())
+            case _Phase.DRAINING:
+                return self._fail(Reason.PROMPT_UNSENT, now)
             case _Phase.KEY_WAIT | _Phase.STOPPING:
                 return self._set_result(now)
             case _Phase.RESULT:
@@ -544,4 +600,5 @@ class Announcement:
     def _go(self, phase: _Phase, now: float, wait: float, *then: Output) -> list[Output]:
         self._phase = phase
         self._deadline = now + wait
+        self._count_at = None
         return list(then)

@@ -3,8 +3,10 @@
 The subroutine ``pbxguard-callee`` plays the notice by `Playback` and then, where a key is asked, the key sentence by
 `Read`, and reports the begin and end of each with the channel's counters. A prompt counts as heard by the same rules
 as at the caller's door (`announcement`), with two differences: time is taken when events reach us, which proves
-nothing by itself, and the dialplan knows packets only, not octets. So the packets sent carry the proof, each taken as
-20 ms, which is what Asterisk sends unless an endpoint's `allow` says otherwise; with longer ones nobody is told.
+nothing by itself, and the dialplan knows packets only, not octets. So the octets sent carry the proof in two steps:
+both counters are read together while the prompt plays (`sent`), which tells how many octets a packet of it holds; and
+the dialplan's own counts, exact at its begin and end, tell how many such packets it was. Nobody waits for a reading;
+one that came too late, or never, leaves him untold.
 
 A 9 counts whenever it is pressed while the prompts last, a 1 only once the notice was heard in full.
 """
@@ -15,8 +17,17 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum
 
-from .announcement import SENT_SHARE
-from .facts import CalleePromptBegun, CalleePromptEnded, ChannelHungUp, ConnectionLost, DigitPressed, Fact, Held
+from .announcement import SENT_SHARE, byte_rate
+from .facts import (
+    CalleePromptBegun,
+    CalleePromptEnded,
+    ChannelHungUp,
+    ConnectionLost,
+    DigitPressed,
+    Fact,
+    HangupRequested,
+    Held,
+)
 from .ids import PurposeName, Uniqueid
 from .policy import Policy
 from .purposes import Disclosure, DisclosureKey, Mode
@@ -26,8 +37,11 @@ MOST_CALLEES = 5000
 """How many callees may be listening at once; beyond, the oldest is forgotten and stays untold."""
 SHORT = 0.06
 """Seconds by which a prompt may look shorter than its sound."""
-PACKET = 0.02
-"""Seconds of sound in a packet that Asterisk sends."""
+MEASURED_SHARE = 0.5
+"""Of the octets that a sound makes, how many must lie between two readings: the rest is reckoned from its packets."""
+PLAYED = ("SUCCESS", "OK", "TIMEOUT")
+"""What PLAYBACKSTATUS and READSTATUS say of a prompt that was not broken off."""
+MOST_READINGS = 10
 KEY_PART = "/key"
 """Ends the prompt's name in the events of the key sentence."""
 
@@ -70,8 +84,12 @@ class _Listening:
     begun: CalleePromptBegun
     stage: _Stage = _Stage.NOTICE
     held: bool = False
+    leaving: bool = False
+    """He hung up, which is told already; the end of the prompt follows."""
     objected: bool = False
     pressed: set[str] = field(default_factory=set)
+    readings: list[tuple[int, int]] = field(default_factory=list)
+    """Packets and octets sent, as read together while this part played."""
 
 
 class CalleePrompts:
@@ -93,15 +111,31 @@ class CalleePrompts:
                 return []
             case DigitPressed(channel, digit):
                 return self._digit(channel, digit)
+            case HangupRequested(channel):
+                return self._left(channel)
             case ChannelHungUp(channel):
-                listening = self._listening.pop(channel, None)
-                return [CalleeNotHeard(channel, listening.key, Reason.PROMPT_CHANNEL_GONE)] if listening else []
+                left = self._left(channel)
+                self._listening.pop(channel, None)
+                return left
             case ConnectionLost():
                 # A 9 or a hold that came meanwhile will never be known.
                 lost, self._listening = self._listening, OrderedDict()
-                return [CalleeNotHeard(c, listening.key, Reason.PROMPT_FAILED) for c, listening in lost.items()]
+                return [CalleeNotHeard(c, i.key, Reason.PROMPT_FAILED) for c, i in lost.items() if not i.leaving]
             case _:
                 return []
+
+    def sent(self, channel: Uniqueid, packets: int, octets: int) -> None:
+        """Both counters of what was sent to it, read at one instant; may come at any time."""
+        if (listening := self._listening.get(channel)) is not None:
+            listening.readings = [*listening.readings[-(MOST_READINGS - 1) :], (packets, octets)]
+
+    def seconds(self, channel: Uniqueid, policy: Policy) -> float | None:
+        """How long the sound is that plays to it now; None when none does that may be played."""
+        listening = self._listening.get(channel)
+        disclosure = policy.disclosures.get(listening.key) if listening else None
+        if listening is None or disclosure is None:
+            return None
+        return (disclosure.key_ms if listening.stage is _Stage.KEY else disclosure.notice_ms) / 1000
 
     def _begun(self, fact: CalleePromptBegun) -> list[Finding]:
         name, is_key = _part(fact.prompt)
@@ -113,7 +147,7 @@ class CalleePrompts:
         if is_key:
             if before is None or before.stage is not _Stage.BETWEEN or before.key != key:
                 return self._failed(fact.channel, Reason.PROMPT_FAILED)
-            before.stage, before.begun = _Stage.KEY, fact
+            before.stage, before.begun, before.readings = _Stage.KEY, fact, []
             return []
         self._listening[fact.channel] = _Listening(key, fact)
         self._listening.move_to_end(fact.channel)
@@ -125,6 +159,8 @@ class CalleePrompts:
     def _ended(self, fact: CalleePromptEnded, policy: Policy) -> list[Finding]:
         listening = self._listening.get(fact.channel)
         name, is_key = _part(fact.prompt)
+        if listening is not None and listening.leaving:
+            return []
         if listening is None or str(listening.key) != name or is_key != (listening.stage is _Stage.KEY):
             return self._failed(fact.channel, Reason.PROMPT_FAILED)
         out: list[Finding] = []
@@ -159,6 +195,13 @@ class CalleePrompts:
             listening.pressed.add("1")
         return []
 
+    def _left(self, channel: Uniqueid) -> list[Finding]:
+        listening = self._listening.get(channel)
+        if listening is None or listening.leaving:
+            return []
+        listening.leaving = True
+        return [CalleeNotHeard(channel, listening.key, Reason.PROMPT_CHANNEL_GONE)]
+
     def _failed(self, channel: Uniqueid, reason: Reason) -> list[Finding]:
         listening = self._listening.pop(channel, None)
         return [CalleeNotHeard(channel, listening.key if listening else None, reason)]
@@ -174,12 +217,25 @@ def _unheard(listening: _Listening, ended: CalleePromptEnded, length_ms: int) ->
     length = length_ms / 1000
     if listening.held:
         return Reason.PROMPT_ON_HOLD
-    if ended.state not in ("SUCCESS", "OK", "TIMEOUT"):  # PLAYBACKSTATUS, READSTATUS
+    if ended.state not in PLAYED:
         return Reason.PROMPT_FAILED
     if ended.at - begun.at < length - SHORT:
         return Reason.PROMPT_CUT
-    if (ended.tx_packets - begun.tx_packets) * PACKET < SENT_SHARE * length:
+    if not _was_sent(listening, ended, length):
         return Reason.PROMPT_UNSENT
     if ended.rx_packets <= begun.rx_packets:
         return Reason.PROMPT_NO_MEDIA
     return None
+
+
+def _was_sent(listening: _Listening, ended: CalleePromptEnded, length: float) -> bool:
+    """Whether as many octets were sent, from begin to end, as a sound of `length` seconds makes."""
+    begun = listening.begun
+    rate = byte_rate(begun.formats)
+    during = [r for r in listening.readings if begun.tx_packets <= r[0] <= ended.tx_packets]
+    if rate is None or len(during) < 2:
+        return False
+    packets, octets = (last - first for first, last in zip(min(during), max(during), strict=True))
+    if packets <= 0 or octets < MEASURED_SHARE * length * rate:
+        return False
+    return (ended.tx_packets - begun.tx_packets) * octets / packets >= SENT_SHARE * length * rate

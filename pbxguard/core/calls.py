@@ -17,7 +17,7 @@ from .knowledge import Knowledge
 from .parties import PartyKind
 from .permit import Permit, Refusal, would_record
 from .purposes import Direction, OnObjection
-from .reasons import Reason
+from .reasons import Reason, ordered
 from .switchboard import Channel, Component
 
 
@@ -45,9 +45,13 @@ class Call:
     permitted: set[PurposeName] = field(default_factory=set)
     """What its segments were recorded for."""
     objected: set[PurposeName] = field(default_factory=set)
+    unheard: bool = False
+    """Marked private in mid-call: what was captured of it is destroyed unheard."""
     had_segments: bool = False
     """At least one recorder was asked for."""
     ended: bool = False
+    bypassed: bool = False
+    """The switch was off while nothing was asked for it: its door may have been passed by."""
     spoke: bool = False
     """It was in a conversation with somebody: what is told of it afterwards is why *that* was not recorded."""
     reported: CallOutcome | None = None
@@ -129,7 +133,8 @@ class Calls:
         legs = tuple(t.channel for t in conversation.own)
         recorded = isinstance(decision, Permit)
         commands: list[Command] = []
-        meeting = component.bridged and (len(conversation.talkers) > 1 or conversation.unseen)
+        leaving = any(channel.leaving for channel in component.talkers)
+        meeting = component.bridged and not leaving and (len(conversation.talkers) > 1 or conversation.unseen)
         externals = [u for u in component.channels if u in self.live and u in self._known.board.channels]
         for uniqueid in sorted(externals):
             call = self.live[uniqueid]
@@ -146,16 +151,23 @@ class Calls:
             # Who is alone again, at the end or in a queue, is no news of why the conversation was not recorded.
             if meeting or not call.spoke or call.had_segments:
                 call.would_record = isinstance(decision, Refusal) and would_record(decision)
-                call.reasons = decision.reasons if isinstance(decision, Refusal) else call.reasons
+                call.reasons = self._reasons(call, decision) if isinstance(decision, Refusal) else call.reasons
             call.spoke = call.spoke or meeting
             if len(externals) > 1:
                 call.others |= {u: self._shown(self._known.board.channels[u]) for u in externals if u != uniqueid}
             call.objected |= self._objected(call)
+            call.unheard = call.unheard or self._unheard(call)
             outcome = self.outcome(call)
             if outcome != call.reported:
                 call.reported = outcome
                 commands.append(ReportCall(outcome, ended=False, legs=legs if component.bridged else ()))
         return commands
+
+    def _reasons(self, call: Call, decision: Refusal) -> tuple[Reason, ...]:
+        """Where the switch kept the door from asking for a purpose, that is why there is none, also once it is on."""
+        unasked = Reason.NO_PURPOSE in decision.reasons
+        call.bypassed = unasked and (call.bypassed or Reason.SWITCHED_OFF in decision.reasons)
+        return ordered({*decision.reasons, Reason.SWITCHED_OFF}) if call.bypassed else decision.reasons
 
     def _asked(self, channel: Channel) -> tuple[PurposeName, ...]:
         """What was asked for it; noted as its own, since whoever dialled it may leave, or be optimised away."""
@@ -179,12 +191,18 @@ class Calls:
             call.own_number = dialler.number or call.own_number
             call.reference = self._known.memory.of(dialler.uniqueid).reference or call.reference
 
+    def unmet(self, channel: Uniqueid) -> None:
+        """The bridge that it was put into while it hung up was no conversation."""
+        if (call := self.live.get(channel)) is not None:
+            call.spoke = False
+
     def end(self, channel: Uniqueid) -> list[Command]:
         call = self.live.pop(channel, None)
         if call is None:
             return []
         call.ended = True
         call.objected |= self._objected(call)
+        call.unheard = call.unheard or self._unheard(call)
         call.recorded = False
         commands: list[Command] = []
         if call.had_segments:
@@ -204,12 +222,16 @@ class Calls:
         }
         destroy = set(effects) == call.permitted and set(effects.values()) == {OnObjection.DESTROY}
         lock = OnObjection.LOCK in effects.values()
-        return [SealRecording(call.recording, self.outcome(call), tuple(sorted(call.objected)), destroy, lock)]
+        objected = tuple(sorted(call.objected))
+        return [SealRecording(call.recording, self.outcome(call), objected, destroy, lock, call.unheard)]
+
+    def _unheard(self, call: Call) -> bool:
+        return any(self._known.memory.of(u).unheard for u in (call.channel.uniqueid, *call.others))
 
     def _objected(self, call: Call) -> set[PurposeName]:
         """What anybody outside in this call objected to, of what it was recorded for; it need not be running."""
         if call.had_segments and not call.permitted:  # begun before a restart: for what it was told of, at most
             heard = self._known.memory.of(call.channel.uniqueid).heard
             call.permitted = {p for h in heard for p in h.disclosure.purposes}
-        notes = [self._known.memory.of(u) for u in (call.channel.uniqueid, *call.others)]
-        return {p for p in call.permitted for n in notes if n.objected_to_all or p in n.objected}
+        notes = self._known.memory.of(call.channel.uniqueid)
+        return {p for p in call.permitted if notes.objects_to(p)}

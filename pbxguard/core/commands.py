@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from .facts import InCall, MarkedPrivate, Objected, ObjectionBinds, Paused, PurposeBegun, Resumed
 from .ids import Endpoint, LinkedId, PurposeName, RecordingId, SegmentId, Uniqueid
 from .permit import Permit
-from .purposes import Direction
+from .purposes import Direction, DisclosureKey
 from .reasons import Reason
 
 
@@ -31,7 +32,7 @@ class StopRecording:
     reasons: tuple[Reason, ...]
     proven: float
     destroy: bool = False
-    """The whole recording so far is to be destroyed (objection to a purpose that asks it)."""
+    """The whole recording so far is to be destroyed (objection to a purpose that asks it, or marked private)."""
     lock: bool = False
     """The recording is to be locked (art. 18(1)(d)) once sealed: it is disputed."""
 
@@ -89,6 +90,8 @@ class SealRecording:
     """All of them were objected to, and each asks that what was captured be destroyed (LAW.md 4)."""
     lock: bool = False
     """One that was objected to asks for a lock (art. 18(1)(d)): the recording is disputed."""
+    private: bool = False
+    """The call was marked private in mid-call: all that was captured of it is destroyed unheard."""
 
 
 class Lamp(Enum):
@@ -107,7 +110,34 @@ class ShowLamp:
 
 @dataclass(frozen=True, slots=True)
 class HangUp:
-    """Only ever a callee who is being told of a call whose caller has gone."""
+    """Only ever a callee who is being told of a call whose caller has gone, or (mode `enforce`) a spy."""
+
+    channel: Uniqueid
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSpy:
+    """Somebody listens in where nobody may: alert operators."""
+
+    spy: Uniqueid
+    talkers: tuple[Uniqueid, ...]
+    reasons: tuple[Reason, ...]
+    hung_up: bool
+    """Whether the spy is hung up for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Whisper this disclosure to this party, in the midst of its conversation. A DisclosureHeard or a
+    DisclosureNotHeard of it follows in any case."""
+
+    channel: Uniqueid
+    disclosure: DisclosureKey
+
+
+@dataclass(frozen=True, slots=True)
+class StopTelling:
+    """Something else forbids the recording now: break the whisper off."""
 
     channel: Uniqueid
 
@@ -119,4 +149,83 @@ class NoteDoubt:
     channel: Uniqueid
 
 
-Command = NoteDoubt | StartRecording | StopRecording | ReportCall | SealRecording | ShowLamp | HangUp
+@dataclass(frozen=True, slots=True)
+class LookAnew:
+    """The picture of these channels is not what the PBX says: events were lost. Take a snapshot of everything."""
+
+    channels: tuple[Uniqueid, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NotePrivate:
+    """This call became private with another one: write it down, so that it stays so after a restart."""
+
+    channel: Uniqueid
+
+
+@dataclass(frozen=True, slots=True)
+class NoteRequest:
+    """Asked for on `channel` and acted on already: write down what it said (closing facts only)."""
+
+    channel: Uniqueid
+    facts: tuple[Objected | ObjectionBinds | Paused | MarkedPrivate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NoteBinding:
+    """These calls are bound by an objection, and are treated so already: write it down, for after a restart."""
+
+    facts: tuple[ObjectionBinds, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CommitResume:
+    """Write it down; only then give it back as a fact."""
+
+    facts: tuple[Resumed, ...]
+    timed_out: bool = False
+    """Nobody asked: the pause lasted as long as it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitBegin:
+    """As `CommitResume`: one of us begins a purpose in mid-call."""
+
+    facts: tuple[PurposeBegun, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseRequest:
+    """Asked for by somebody who may not, or of whom nothing can be said: tell operators."""
+
+    channel: Uniqueid
+    what: InCall
+
+
+@dataclass(frozen=True, slots=True)
+class NoteLongPause:
+    """A pause lasts longer than expected, and stays: tell operators, once."""
+
+    channel: Uniqueid
+
+
+Command = (
+    LookAnew
+    | NoteDoubt
+    | NotePrivate
+    | NoteRequest
+    | NoteBinding
+    | CommitResume
+    | CommitBegin
+    | Tell
+    | StopTelling
+    | RefuseRequest
+    | NoteLongPause
+    | StartRecording
+    | StopRecording
+    | ReportCall
+    | ReportSpy
+    | SealRecording
+    | ShowLamp
+    | HangUp
+)

@@ -42,6 +42,7 @@ class Talker:
     heard: tuple[DisclosureHeard, ...]
     not_heard: frozenset[Reason]
     objected: frozenset[PurposeName]
+    """By itself, or by somebody who bound its call."""
     objected_to_all: bool
     consented: frozenset[PurposeName]
 
@@ -81,7 +82,8 @@ class Conversation:
 
     @property
     def asked(self) -> tuple[PurposeName, ...]:
-        """Every purpose that the dialplan asked for on any of its channels, or that somebody was told of."""
+        """Every purpose that was asked for on any of its channels, by the dialplan or by one of us in the call, or that
+        somebody was told of."""
         names = {p for t in self.talkers for p in t.asked}
         names |= {p for t in self.external for h in t.heard for p in h.disclosure.purposes}
         return tuple(sorted(names))
@@ -106,11 +108,11 @@ def talker(channel: Channel, board: Switchboard, memory: Memory, policy: Policy)
         listed=_listed(channel, number, policy),
         jurisdiction=jurisdiction(number, policy),
         private=notes.private,
-        asked=asked_of(channel, board, memory),
+        asked=(*asked_of(channel, board, memory), *sorted(notes.begun)),
         heard=tuple(notes.heard),
         not_heard=frozenset(notes.not_heard),
-        objected=frozenset(notes.objected),
-        objected_to_all=notes.objected_to_all,
+        objected=frozenset(notes.objected.union(*notes.bound.values())),
+        objected_to_all=notes.objected_to_all or not all(notes.bound.values()),
         consented=frozenset(notes.consented),
     )
 
@@ -122,7 +124,6 @@ def converse(
     policy: Policy,
     *,
     half_done: bool = False,
-    paused: bool = False,
 ) -> Conversation:
     """The conversation that a component of the switchboard is."""
     people = tuple(talker(c, board, memory, policy) for c in component.talkers if c.kind is not PartyKind.MACHINE)
@@ -135,7 +136,7 @@ def converse(
         spied=any(t.kind is PartyKind.MONITOR for t in people)
         or (not listening and any(board.spies.get(c) for c in component.channels)),
         half_done=half_done,
-        paused=paused,
+        paused=any(memory.of(t.channel).paused for t in people),
         language=_first(notes, "language") or policy.default_language,
         reference=_first(notes, "reference"),
         mode=_mode(component, board, policy),
@@ -165,10 +166,7 @@ def asked_of(channel: Channel, board: Switchboard, memory: Memory) -> tuple[Purp
 def _second_call(channel: Channel, board: Switchboard) -> bool:
     """Another channel of the device is up, or calling (its phone may hear early media), and not surely on hold."""
     return any(
-        other.uniqueid != channel.uniqueid
-        and other.state in (ChannelState.UP, ChannelState.RING)
-        and not other.surely_held
-        for other in board.device(channel.endpoint)
+        other.state in (ChannelState.UP, ChannelState.RING) and not other.surely_held for other in board.beside(channel)
     )
 
 
@@ -182,9 +180,9 @@ def _first(notes: list[Notes], field: str) -> str:
 
 
 def _mode(component: Component, board: Switchboard, policy: Policy) -> GuardMode:
-    """Observe wherever any call of the conversation is to be observed only."""
+    """The mildest of its calls' modes: observe wherever any of them is to be observed only."""
     modes = {mode_of(c, policy) for c in component.talkers if c.kind is PartyKind.EXTERNAL} or {policy.mode}
-    return GuardMode.OBSERVE if GuardMode.OBSERVE in modes else GuardMode.GUARD
+    return next(mode for mode in GuardMode if mode in modes)
 
 
 def mode_of(channel: Channel, policy: Policy) -> GuardMode:

@@ -36,6 +36,19 @@ class ConnectionFailed(PbxguardError):
         return self.mend
 
 
+class AnotherGuard(PbxguardError):
+    """Another pbxguard runs on the same Asterisk: there is one for each."""
+
+    code = "another_guard"
+
+    def __init__(self, detail: str, mend: str = "") -> None:
+        super().__init__(detail)
+        self.mend = mend
+
+    def diagnostics(self) -> str:
+        return self.mend
+
+
 class PeerMisbehaved(PbxguardError):
     """The other side sent what its protocol does not allow."""
 

@@ -61,6 +61,14 @@ class ChannelNumberChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ContactSeen:
+    """The address (``host:port``) of the telephone that the channel is with, of endpoints split by contact."""
+
+    channel: Uniqueid
+    contact: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelHungUp:
     channel: Uniqueid
 
@@ -156,12 +164,32 @@ class Unheld:
 class SpyStarted:
     spy: Uniqueid
     spied: Uniqueid
+    guessed: bool = False
+    """From a snapshot, which shows who spies and not on whom."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpyStopped:
     spy: Uniqueid
     spied: Uniqueid
+
+
+@dataclass(frozen=True, slots=True)
+class WhisperBegun:
+    """We are about to make the snoop channel `spy`, which only speaks, and to `spied` alone: it is no foreign spy.
+
+    Known before Asterisk is asked for it, so that its SpyStarted is seen later; nobody else knows its id until then.
+    """
+
+    spy: Uniqueid
+    spied: Uniqueid
+
+
+@dataclass(frozen=True, slots=True)
+class WhisperEnded:
+    """That channel is deleted, or never was: whoever comes by its name from now on is a foreign spy."""
+
+    spy: Uniqueid
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +269,8 @@ class CalleePromptBegun:
     """The dialplan knows no octets; `rtcp,txcount` counts packets."""
     rx_packets: int
     at: float
+    formats: str = ""
+    """The channel's, as `announcement.byte_rate` takes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +295,16 @@ class Objected:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectionBinds:
+    """`by`, who takes part in this call or took part in it, objected: that holds for this call as well, to its end,
+    also when he has left the line. Made by the core itself. `purposes` as in `Objected`."""
+
+    channel: Uniqueid
+    by: Uniqueid
+    purposes: tuple[PurposeName, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Consented:
     channel: Uniqueid
     purposes: tuple[PurposeName, ...]
@@ -273,6 +313,53 @@ class Consented:
 @dataclass(frozen=True, slots=True)
 class MarkedPrivate:
     channel: Uniqueid
+    late: bool = False
+    """The button, pressed in the call: what was captured of it already is destroyed unheard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """One of us said so (card entry): nothing of its conversation is recorded until it is resumed."""
+
+    channel: Uniqueid
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """Committed to the audit log before the core hears of it."""
+
+    channel: Uniqueid
+
+
+@dataclass(frozen=True, slots=True)
+class PurposeBegun:
+    """One of us, on `by`, asked in the midst of the call to record for these purposes: `channel`, an external party,
+    is to be told of them now. Committed to the audit log before the core hears of it."""
+
+    channel: Uniqueid
+    purposes: tuple[PurposeName, ...]
+    by: Uniqueid
+
+
+class InCall(Enum):
+    """What can be asked for while a call lasts, by a key of a phone or by an operator."""
+
+    OBJECT = "object"
+    PAUSE = "pause"
+    RESUME = "resume"
+    PRIVATE = "private"
+    BEGIN = "begin"
+    """Record for a purpose from now on, once the other party was told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """Somebody asked for it on this channel (a dialplan UserEvent, in order). Whether he may is not decided here."""
+
+    channel: Uniqueid
+    what: InCall
+    purposes: tuple[PurposeName, ...] = ()
+    """For `InCall.BEGIN`."""
 
 
 # -- conditions of our own sight and health ------------------------------------------------------------------------
@@ -303,6 +390,19 @@ class SnapshotTaken:
     channels: tuple[ChannelCreated, ...] = ()
     bridges: tuple[tuple[BridgeCreated, tuple[Uniqueid, ...]], ...] = ()
     spied: tuple[SpyStarted, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class PictureSeen:
+    """What the PBX's lists say in the middle of things, to be held against what its events said.
+
+    It comes in its place among the facts. Of the channels in `restless`, which moved while the lists were made, it
+    says nothing. `at`: when the beat before the lists was sent; what holds in them held then.
+    """
+
+    picture: SnapshotTaken
+    restless: frozenset[Uniqueid]
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +451,8 @@ class SegmentClosed:
     """Its recorder is known to be stopped and its spool files are complete."""
 
     segment: SegmentId
+    ran: bool = True
+    """Whether our stop found it running: then one RecorderStopSeen comes, or came, of it."""
 
 
 Fact = (
@@ -358,6 +460,7 @@ Fact = (
     | ChannelStateChanged
     | ChannelRenamed
     | ChannelNumberChanged
+    | ContactSeen
     | ChannelHungUp
     | HangupRequested
     | DialBegun
@@ -374,6 +477,8 @@ Fact = (
     | Unheld
     | SpyStarted
     | SpyStopped
+    | WhisperBegun
+    | WhisperEnded
     | RecorderSeen
     | RecorderStopSeen
     | DigitPressed
@@ -384,11 +489,17 @@ Fact = (
     | CalleePromptBegun
     | CalleePromptEnded
     | Objected
+    | ObjectionBinds
     | Consented
     | MarkedPrivate
+    | Paused
+    | Resumed
+    | PurposeBegun
+    | Requested
     | BeatReturned
     | ConnectionLost
     | SnapshotTaken
+    | PictureSeen
     | AuditHealthy
     | SpoolHasRoom
     | SwitchedOn

@@ -16,6 +16,10 @@ from .facts import (
     DisclosureRequested,
     MarkedPrivate,
     Objected,
+    ObjectionBinds,
+    Paused,
+    PurposeBegun,
+    Resumed,
 )
 from .ids import PurposeName, Uniqueid
 from .reasons import Reason
@@ -29,20 +33,57 @@ class Notes:
     """Everything pbxguard itself made known of one channel."""
 
     asked: tuple[PurposeName, ...] = ()
+    begun: set[PurposeName] = field(default_factory=set)
+    """Asked for by one of us in the midst of the call."""
     asked_for_callee: tuple[PurposeName, ...] = ()
     language: str = ""
     reference: str = ""
     private: bool = False
+    unheard: bool = False
+    """Marked private in mid-call: what was captured of it is to be destroyed unheard."""
+    paused: bool = False
     heard: list[DisclosureHeard] = field(default_factory=list)
     doubted: list[DisclosureHeard] = field(default_factory=list)
     """Heard before another person may have come to this channel: said again, it counts no more."""
     not_heard: set[Reason] = field(default_factory=set)
     objected: set[PurposeName] = field(default_factory=set)
     objected_to_all: bool = False
+    bound: dict[Uniqueid, frozenset[PurposeName]] = field(default_factory=dict)
+    """To what others objected who took part in its call, by who they are; an empty set: to all."""
     consented: set[PurposeName] = field(default_factory=set)
 
+    def objects_to(self, purpose: PurposeName) -> bool:
+        """Whether it objected to it, or is bound by somebody who did."""
+        own = self.objected_to_all or purpose in self.objected
+        return own or any(not purposes or purpose in purposes for purposes in self.bound.values())
 
-NoteFact = DisclosureRequested | DisclosureHeard | DisclosureNotHeard | Objected | Consented | MarkedPrivate
+    def objections(self, channel: Uniqueid) -> dict[Uniqueid, frozenset[PurposeName]]:
+        """All that stand in the call of `channel`, whose notes these are, by who made them; as `bound`."""
+        if not (self.objected_to_all or self.objected):
+            return self.bound
+        own = frozenset() if self.objected_to_all else frozenset(self.objected)
+        return {**self.bound, channel: own}
+
+    def miss(self, reason: Reason) -> None:
+        """Why it was not heard. Who hung up meanwhile makes the prompt fail too: then the hang-up alone is told."""
+        if reason is Reason.PROMPT_CHANNEL_GONE:
+            self.not_heard.clear()
+        if Reason.PROMPT_CHANNEL_GONE not in self.not_heard:
+            self.not_heard.add(reason)
+
+
+NoteFact = (
+    DisclosureRequested
+    | DisclosureHeard
+    | DisclosureNotHeard
+    | Objected
+    | ObjectionBinds
+    | Consented
+    | MarkedPrivate
+    | Paused
+    | Resumed
+    | PurposeBegun
+)
 
 
 class Memory:
@@ -78,14 +119,22 @@ class Memory:
                     notes.not_heard.clear()
             case DisclosureNotHeard():
                 if not notes.heard:
-                    notes.not_heard.add(_reason(fact.reason))
+                    notes.miss(_reason(fact.reason))
             case Objected():
                 notes.objected.update(fact.purposes)
                 notes.objected_to_all = notes.objected_to_all or not fact.purposes
+            case ObjectionBinds(by=by, purposes=purposes):
+                known, more = notes.bound.get(by, None), frozenset(purposes)
+                notes.bound[by] = more if known is None else known | more if known and more else frozenset()
             case Consented():
                 notes.consented.update(fact.purposes)
             case MarkedPrivate():
                 notes.private = True
+                notes.unheard = notes.unheard or fact.late
+            case PurposeBegun():
+                notes.begun.update(fact.purposes)
+            case Paused() | Resumed():
+                notes.paused = isinstance(fact, Paused)
 
     def refer(self, channel: Uniqueid, reference: str) -> None:
         """Its customer or contract number, as a restart finds it in the index: no audit line holds it."""

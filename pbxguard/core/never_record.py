@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 import phonenumbers
 
@@ -47,8 +48,9 @@ _SHORTEST_PREFIX = 3
 def entries(own: Iterable[str], country: str, *, defaults: bool = True) -> frozenset[str]:
     """The list in every form in which a number may be seen: E.164, and as dialled.
 
-    `own` entries may be in any notation; one that ends in ``*`` is a prefix. Raises ValueError on one that is no
-    number (the configuration is wrong; the text of the error holds no number).
+    `own` entries may be in any notation; one that ends in ``*`` is a prefix, one that begins with ``_`` a pattern as
+    Asterisk's extensions have (X 0-9, Z 1-9, N 2-9, [1-5] one of these, . and ! any digits at the end). Raises
+    ValueError on one that is neither (the configuration is wrong; the text of the error holds no number).
     """
     forms: set[str] = set()
     for text in own:
@@ -60,16 +62,26 @@ def entries(own: Iterable[str], country: str, *, defaults: bool = True) -> froze
 
 
 def is_listed(listed: frozenset[str], number: Number) -> bool:
-    """Whether the list (as `entries` gives it) names this number: whole, or by a prefix entry."""
+    """Whether the list (as `entries` gives it) names this number: whole, by a prefix or by a pattern."""
     shown = {form for form in (number.e164, number.digits) if form}
     if not shown:
         return False
     if not shown.isdisjoint(listed):
         return True
-    return any(entry.endswith("*") and form.startswith(entry[:-1]) for entry in listed for form in shown)
+    prefixes, patterns = _shapes(listed)
+    return any(form.startswith(prefixes) or any(p.fullmatch(form) for p in patterns) for form in shown)
+
+
+@lru_cache(maxsize=16)
+def _shapes(listed: frozenset[str]) -> tuple[tuple[str, ...], tuple[re.Pattern[str], ...]]:
+    """The prefixes and patterns of a list, made ready once: a list may be long, and is asked at every change."""
+    prefixes = tuple(entry[:-1] for entry in listed if entry.endswith("*"))
+    return prefixes, tuple(_expression(entry[1:]) for entry in listed if entry.startswith("_"))
 
 
 def _forms(text: str, country: str) -> set[str]:
+    if text.strip().startswith("_"):
+        return _pattern_forms(text.strip()[1:], country)
     if text.strip().endswith("*"):
         return _prefix_forms(text.strip()[:-1], country)
     number = parse(text, country)
@@ -86,11 +98,39 @@ def _prefix_forms(text: str, country: str) -> set[str]:
         plain = f"+{plain[2:]}"
     if not re.fullmatch(r"\+?[0-9]{3,15}", plain, re.ASCII):
         raise ValueError("a prefix has 3 to 15 digits")
+    return {f"{form}*" for form in _spellings(plain, country) if len(form) >= _SHORTEST_PREFIX}
+
+
+def _pattern_forms(text: str, country: str) -> set[str]:
+    """As a prefix, in both spellings; ``_`` stays before each."""
+    plain = re.sub(r"[ ()/-](?![^\[]*\])", "", text)
+    if plain.startswith("00"):
+        plain = f"+{plain[2:]}"
+    found = _PATTERN.fullmatch(plain)
+    if found is None:
+        raise ValueError("a pattern has digits, X, Z, N, [1-5], and . or ! at its end alone")
+    if found[2] and not re.match(r"\+?[0-9]{3}", plain, re.ASCII):
+        raise ValueError("a pattern of any length begins with 3 digits")
+    return {f"_{form}" for form in _spellings(plain, country)}
+
+
+def _spellings(plain: str, country: str) -> set[str]:
+    """What begins as a number of `country`: as written, and national or E.164 instead."""
     code = str(phonenumbers.country_code_for_region(country) or "")
     trunk = phonenumbers.ndd_prefix_for_region(country, True) or ""
-    forms = {f"{plain}*"}
+    forms = {plain}
     if code and plain.startswith(f"+{code}"):
-        forms.add(f"{trunk}{plain[1 + len(code) :]}*")
+        forms.add(f"{trunk}{plain[1 + len(code) :]}")
     elif code and trunk and plain.startswith(trunk):
-        forms.add(f"+{code}{plain[len(trunk) :]}*")
-    return {form for form in forms if len(form) > _SHORTEST_PREFIX}
+        forms.add(f"+{code}{plain[len(trunk) :]}")
+    return forms
+
+
+_PATTERN = re.compile(r"(\+?(?:[0-9XZN]|\[[0-9](?:-?[0-9])*\])+)([.!]?)", re.ASCII)
+_CLASSES = {"X": "[0-9]", "Z": "[1-9]", "N": "[2-9]", ".": "[0-9]+", "!": "[0-9]*", "+": r"\+"}
+
+
+def _expression(pattern: str) -> re.Pattern[str]:
+    """A regular expression that matches what Asterisk's extension pattern does."""
+    parts = re.findall(r"\[[^\]]*\]|.", pattern)
+    return re.compile("".join(_CLASSES.get(part, part) for part in parts), re.ASCII)

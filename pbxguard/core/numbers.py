@@ -25,6 +25,7 @@ _SHORTEST_NATIONAL = 7
 _ALLOWED = re.compile(r"\+?[0-9 ()./-]+")
 _SERVICE_CODE = re.compile(r"[*#][0-9]{1,3}[*#](?=[+0-9])")
 """A code dialled before the number, e.g. ``*31#`` (withhold mine) or ``#31#``."""
+_E164 = re.compile(r"\+[0-9]{1,15}")
 _SCHEME = re.compile(r"(?:tel|sips?):", re.IGNORECASE)
 _STARS = "*****"
 
@@ -88,7 +89,11 @@ def _parse(text: str, country: str) -> Number:
     if international and not exists and phonenumbers.is_possible_short_number_for_region(number, region):
         return Number("", region, str(number.national_number))
     if (exists and len(digits) >= _SHORTEST_NATIONAL) if not international else possible:
-        return Number(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164), region, digits)
+        e164 = str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
+        # What does not read as itself (+31 (0)01..., zeros too many) is in no plan: as such the same caller would be
+        # two, and a list that names one would miss the other.
+        if _E164.fullmatch(e164) and (e164 == shown or _parse(e164, country).e164 == e164):
+            return Number(e164, region, digits)
     return as_shown
 
 

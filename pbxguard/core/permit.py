@@ -137,8 +137,8 @@ PURPOSE: Mapping[Reason, Callable[[Case, PurposeName], bool]] = {
         and any(t.direction not in c.policy.purposes[p].directions for t in c.conversation.external)
     ),
     # 2
-    _R.NOT_TOLD: lambda c, p: any(_heard(c, t, p) is None for t in c.conversation.external),
-    _R.CONSENT_MISSING: lambda c, p: _asks_consent(c, p) and any(p not in t.consented for t in c.conversation.external),
+    _R.NOT_TOLD: lambda c, p: any(heard_of(c, t, p) is None for t in c.conversation.external),
+    _R.CONSENT_MISSING: lambda c, p: asks_consent(c, p) and any(p not in t.consented for t in c.conversation.external),
 }
 
 
@@ -155,14 +155,15 @@ def decide(conversation: Conversation, sight: Sight, policy: Policy) -> Permit |
         against = against.union(*by_purpose.values())
         if Reason.NOT_TOLD in against:
             against = against.union(*(t.not_heard for t in conversation.external))
-    if against or not good or not conversation.external or not conversation.own:
+    answered = [t for t in conversation.own if t.answered]
+    if against or not good or not conversation.external or not answered:
         return Refusal(ordered(against or {Reason.UNKNOWN_PARTY}))
     first = min(conversation.external, key=lambda t: t.born)
     return Permit(
         call=first.channel,
         purposes=good,
         direction=first.direction,
-        leg=next(t for t in conversation.own if t.answered).channel,
+        leg=answered[0].channel,
         told=tuple(told for t in conversation.external for told in _told(case, t, good)),
         _seal=_SEAL,
     )
@@ -176,7 +177,7 @@ def would_record(refusal: Refusal) -> bool:
 
 def _told(case: Case, talker: Talker, purposes: tuple[PurposeName, ...]) -> tuple[Told, ...]:
     """One entry for each disclosure that this party heard of these purposes."""
-    heard = {h.disclosure: h for p in purposes if (h := _heard(case, talker, p)) is not None}
+    heard = {h.disclosure: h for p in purposes if (h := heard_of(case, talker, p)) is not None}
     return tuple(
         Told(
             talker.channel,
@@ -190,7 +191,7 @@ def _told(case: Case, talker: Talker, purposes: tuple[PurposeName, ...]) -> tupl
     )
 
 
-def _heard(case: Case, talker: Talker, purpose: PurposeName) -> DisclosureHeard | None:
+def heard_of(case: Case, talker: Talker, purpose: PurposeName) -> DisclosureHeard | None:
     """What it heard of this purpose, in a mode that its jurisdiction and the purpose allow."""
     return talker.told(purpose, _needed(case, talker, purpose))
 
@@ -203,7 +204,7 @@ def _needed(case: Case, talker: Talker, purpose: PurposeName) -> Mode:
 
 def _approved(case: Case, talker: Talker, purpose: PurposeName) -> bool:
     """The disclosure that it heard is approved as it was heard; untold, one that a door could have played is."""
-    if (heard := _heard(case, talker, purpose)) is not None:
+    if (heard := heard_of(case, talker, purpose)) is not None:
         disclosure = case.policy.disclosures.get(heard.disclosure)
         return disclosure is not None and disclosure.digest == heard.digest
     return any(
@@ -223,10 +224,10 @@ def _due(case: Case, talker: Talker, purposes: tuple[PurposeName, ...]) -> Mode:
     return mode
 
 
-def _asks_consent(case: Case, purpose: PurposeName) -> bool:
+def asks_consent(case: Case, purpose: PurposeName) -> bool:
     """Any party's jurisdiction, the purpose's own mode, or the mode that somebody was played asks for it."""
     for talker in case.conversation.external:
-        heard = _heard(case, talker, purpose)
+        heard = heard_of(case, talker, purpose)
         if _needed(case, talker, purpose) is Mode.OPT_IN or (heard and heard.disclosure.mode is Mode.OPT_IN):
             return True
     return False

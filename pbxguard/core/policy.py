@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 
+from .devices import DeviceRules
 from .ids import PurposeName
 from .purposes import Disclosure, DisclosureKey, Purpose
 
@@ -16,6 +17,8 @@ class GuardMode(Enum):
 
     OBSERVE = "observe"
     GUARD = "guard"
+    ENFORCE = "enforce"
+    """As `GUARD`, and spies where nobody may listen in are hung up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class PartyPatterns:
     mandated: tuple[str, ...] = ()
     listen_only_spies: bool = False
     """Spies here are configured to listen only: they do not close a recording."""
+    devices: DeviceRules = field(default_factory=DeviceRules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,26 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class PauseRule:
+    """What becomes of a pause that nobody ends."""
+
+    timeout: float = 300.0
+    """Seconds."""
+    resumes: bool = False
+    """After them recording goes on; else it stays paused, and operators are told."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinerRule:
+    """What becomes of an external party that joins a conversation untold: it closes the recording while it is there,
+    or it is told by whisper."""
+
+    tell: bool = False
+    after: float = 8.0
+    """Seconds that it must have stayed: who looks in for a moment is not troubled."""
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     organisation: str
     country: str = "NL"
@@ -79,6 +103,8 @@ class Policy:
     jurisdiction_overrides: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """E.164 prefix -> country."""
     limits: Limits = Limits()
+    pause: PauseRule = PauseRule()
+    joiners: JoinerRule = JoinerRule()
 
     def mode_for(self, *, queue: str, did: str, context: str) -> GuardMode:
         """The mode that holds for a call: of the scopes that match, the most specific one; else the whole's."""

@@ -44,6 +44,7 @@ class Reason(Enum):
     NOT_CONNECTED = "not_connected"
     BEAT_LATE = "beat_late"
     CHANGE_HALF_DONE = "change_half_done"
+    PICTURE_WRONG = "picture_wrong"
     # condition 2: told, and asked where that is needed
     NOT_TOLD = "not_told"
     CONSENT_MISSING = "consent_missing"
@@ -64,6 +65,7 @@ class Reason(Enum):
     OWN_LEFT = "own_left"
     EXTERNAL_LEFT = "external_left"
     PERMIT_CHANGED = "permit_changed"
+    RECORDER_STOPPED = "recorder_stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +179,12 @@ WORDS: dict[Reason, Words] = {
         "Asterisk answers too late to be sure who takes part",
         "Look at the load of the machine and the metric of the beat's lag.",
     ),
+    _R.PICTURE_WRONG: Words(
+        7,
+        "berichten van de centrale zijn verloren gegaan",
+        "events of Asterisk were lost: who took part was not what we thought",
+        "Look at the load of the machine and at writetimeout in manager.conf.",
+    ),
     _R.CHANGE_HALF_DONE: Words(7, "een doorverbinding is half af", "a change of the conversation is half done"),
     _R.NOT_TOLD: Words(
         2,
@@ -219,6 +227,12 @@ WORDS: dict[Reason, Words] = {
     _R.OWN_LEFT: Words(8, "de medewerker is uit het gesprek", "the agent left the conversation"),
     _R.EXTERNAL_LEFT: Words(8, "de andere kant is uit het gesprek", "the other party left the conversation"),
     _R.PERMIT_CHANGED: Words(8, "de grond voor de opname is veranderd", "the permit changed"),
+    _R.RECORDER_STOPPED: Words(
+        8,
+        "een ander stopte de opname; die is opnieuw begonnen",
+        "somebody else stopped the recorder, which was started anew",
+        "Look for StopMixMonitor in the dialplan and at other AMI accounts; to stop recording, use `pbxguard off`.",
+    ),
 }
 
 _ORDER = (0, 3, 1, 4, 5, 6, 7, 2, 8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Any
 
 from .ids import RecordingId
@@ -30,6 +31,15 @@ class AuditEntry:
     data: Mapping[str, Any] | None = None
     number: int = 0
     """Row number once stored."""
+
+
+class SpoolState(Enum):
+    """Whether the spool can take a new segment; `STALLED` is said by who waited for it."""
+
+    READY = "ready"
+    FULL = "full"
+    UNWRITABLE = "unwritable"
+    STALLED = "stalled"
 
 
 @dataclass(frozen=True, slots=True)

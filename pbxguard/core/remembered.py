@@ -14,15 +14,32 @@ from .facts import (
     Fact,
     MarkedPrivate,
     Objected,
+    ObjectionBinds,
+    Paused,
+    PurposeBegun,
+    Resumed,
 )
 from .ids import PurposeName, Uniqueid
 from .purposes import DisclosureKey
 from .records import AuditEntry
 
+PRIVATE = "private"
+BOUND = "objection.binds"
 DOUBTED = "party.doubted"
 """The kind of a line that says: another person may be on this channel now; what it heard before no longer counts."""
 
-Remembered = DisclosureRequested | DisclosureHeard | DisclosureNotHeard | Objected | Consented | MarkedPrivate
+Remembered = (
+    DisclosureRequested
+    | DisclosureHeard
+    | DisclosureNotHeard
+    | Objected
+    | ObjectionBinds
+    | Consented
+    | MarkedPrivate
+    | Paused
+    | Resumed
+    | PurposeBegun
+)
 
 
 def entry_of(fact: Remembered, at: datetime, boot: str) -> AuditEntry:
@@ -52,10 +69,18 @@ def fact_of(entry: AuditEntry) -> Fact | None:
                 return DisclosureNotHeard(channel, DisclosureKey.parse(name) if name else None, str(data["reason"]))
             case "objected":
                 return Objected(channel, _purposes(data))
+            case bound if bound == BOUND:
+                return ObjectionBinds(channel, Uniqueid(str(data["by"])), _purposes(data))
             case "consented":
                 return Consented(channel, _purposes(data))
-            case "private":
-                return MarkedPrivate(channel)
+            case remembered if remembered == PRIVATE:
+                return MarkedPrivate(channel, late=bool(data.get("late")))
+            case "paused":
+                return Paused(channel)
+            case "resumed":
+                return Resumed(channel)
+            case "purpose.begun":
+                return PurposeBegun(channel, _purposes(data), Uniqueid(str(data["by"])))
             case _:
                 return None
     except (KeyError, ValueError, TypeError):
@@ -83,10 +108,18 @@ def _line(fact: Remembered) -> tuple[str, dict[str, Any]]:
             return "disclosure.not_heard", {"disclosure": name, "reason": fact.reason}
         case Objected():
             return "objected", {"purposes": list(fact.purposes)}
+        case ObjectionBinds():
+            return BOUND, {"by": fact.by, "purposes": list(fact.purposes)}
         case Consented():
             return "consented", {"purposes": list(fact.purposes)}
         case MarkedPrivate():
-            return "private", {}
+            return PRIVATE, {"late": True} if fact.late else {}
+        case Paused():
+            return "paused", {}
+        case Resumed():
+            return "resumed", {}
+        case PurposeBegun():
+            return "purpose.begun", {"purposes": list(fact.purposes), "by": fact.by}
         case _:
             assert_never(fact)
 

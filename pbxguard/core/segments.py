@@ -5,7 +5,8 @@ Owns the data and its JSON form (``segment.permitted``, ``segment.closed``), not
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +27,8 @@ LONGER_THAN_SPAN = "longer_than_its_span"
 """By more than two frames: a burst; its sender had been stalled before."""
 TRACKS_DIFFER = "tracks_differ"
 """By more than a frame; the longer track lost the difference at its end."""
+UNPACED_END = "one_side_silent_at_its_end"
+"""More was dropped than its time: while one side sends nothing, what the other sends late is written at once."""
 WALL_CLOCK_STEPPED = "wall_clock_stepped"
 """The end of writing could not be read from the files: the recorder's stop alone counted."""
 STILL_WRITTEN = "still_written_when_closed"
@@ -81,6 +84,11 @@ class OpenSegment:
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> OpenSegment:
         """Raises KeyError, TypeError or ValueError on anything else than what `data` made."""
+        with _readable():
+            return cls._from(data)
+
+    @classmethod
+    def _from(cls, data: Mapping[str, Any]) -> OpenSegment:
         return cls(
             recording=RecordingId(data["recording"]),
             segment=SegmentId(data["segment"]),
@@ -150,6 +158,11 @@ class ClosedSegment:
     def kept_ms(self) -> int:
         return self.kept * 1000 // self.rate
 
+    @property
+    def cut_ms(self) -> int:
+        """How much was captured and is not kept: it is destroyed unheard."""
+        return self.dropped * 1000 // self.rate
+
     def found(self, samples: int) -> ClosedSegment:
         """The same, when sealing found only so many samples of it."""
         if samples >= self.kept:
@@ -177,6 +190,11 @@ class ClosedSegment:
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> ClosedSegment:
         """Raises KeyError, TypeError or ValueError on anything else than what `data` made."""
+        with _readable():
+            return cls._from(data)
+
+    @classmethod
+    def _from(cls, data: Mapping[str, Any]) -> ClosedSegment:
         return cls(
             opening=OpenSegment.from_data(data["opening"]),
             closed_utc=datetime.fromisoformat(data["closed_utc"]),
@@ -205,6 +223,15 @@ class ClosedSegment:
             segment=self.segment,
             data=self.data(),
         )
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Numbers without end and texts where there is none are values that are wrong, like others."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError) as error:
+        raise ValueError("not a segment") from error
 
 
 def told_data(told: Told) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def _candidates(policy: Policy, asked: Asked, notes: Notes) -> tuple[list[Purpos
             dropped.add(Reason.PURPOSE_INACTIVE)
         elif asked.direction not in purpose.directions:
             dropped.add(Reason.WRONG_DIRECTION)
-        elif purpose.on_objection is not OnObjection.IGNORE and (notes.objected_to_all or name in notes.objected):
+        elif purpose.on_objection is not OnObjection.IGNORE and notes.objects_to(name):
             dropped.add(Reason.OBJECTED)
         else:
             kept.append(name)

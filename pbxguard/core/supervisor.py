@@ -12,13 +12,22 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from .callee import PLAYED
 from .calls import Call, Calls
 from .commands import (
     CallOutcome,
     Command,
+    CommitBegin,
+    CommitResume,
     HangUp,
     Lamp,
+    LookAnew,
+    NoteBinding,
     NoteDoubt,
+    NoteLongPause,
+    NotePrivate,
+    NoteRequest,
+    RefuseRequest,
     ShowLamp,
     StartRecording,
     StopRecording,
@@ -43,26 +52,39 @@ from .facts import (
     LocalOptimizationEnded,
     MarkedPrivate,
     Objected,
+    ObjectionBinds,
+    Paused,
+    PictureSeen,
     PolicyReloaded,
+    PurposeBegun,
+    RecorderStopSeen,
+    Requested,
+    Resumed,
     SegmentClosed,
     SegmentStarted,
     SegmentStartFailed,
     SnapshotTaken,
     SpoolHasRoom,
+    SpyStopped,
     SwitchedOff,
     SwitchedOn,
 )
 from .ids import Endpoint, PurposeName, RecordingId, SegmentId, Uniqueid, recording_id
+from .joiners import Joiners, untold
 from .knowledge import Knowledge
 from .memory import Memory
 from .numbers import parse
+from .objections import binding, binding_by
 from .parties import PartyKind
 from .permit import Permit, Refusal, Sight, decide
 from .policy import Policy
 from .purposes import OnObjection
 from .reasons import Reason, ordered
+from .requests import Pauses, answer
+from .spies import Spies
 from .switchboard import Channel, Component, Switchboard
 
+_WRONG = Reason.PICTURE_WRONG
 NEVER = float("-inf")
 ALWAYS = float("inf")
 
@@ -110,16 +132,31 @@ class Supervisor:
         self._blocked: dict[Uniqueid, float] = {}
         self._telling: set[Uniqueid] = set()
         """Callees to whom Asterisk plays a disclosure."""
+        self._failed: dict[Uniqueid, float] = {}
+        """Callees whose prompt failed, and when: the hang-up that did it may be told a moment later."""
         self._hearing: set[Uniqueid] = set()
         """Callers to whom we play one."""
         self._lamps: dict[Endpoint, Lamp] = {}
         self._recorders: Counter[Endpoint] = Counter()
         """How many run on each own device, for its lamp."""
+        self._on_pause: dict[Uniqueid, Endpoint] = {}
+        """Own legs in a conversation that is paused, with their devices."""
+        self._pauses = Pauses()
+        self._joiners = Joiners()
+        self._own_stops: Counter[Uniqueid] = Counter()
+        """Stops of ours on each leg of which no event was seen yet."""
+        self._others_stops: Counter[Uniqueid] = Counter()
+        """How often somebody else stopped a recorder on each leg while ours ran there."""
         self._known_numbers: dict[Uniqueid, str] = {}
         """Of external channels whose number changed: the last in E.164."""
+        self._spies = Spies()
         self._level = 2
         self._trusted: frozenset[Uniqueid] = frozenset()
         """Channels that the next snapshot shows for the first time and that were not on hold (`trust_unheld`)."""
+        self._right_at: float | None = None
+        """Up to when the picture is known to have been right; None until the first beat after a snapshot."""
+        self._suspects: frozenset[Uniqueid] = frozenset()
+        """Who was not where the PBX's lists showed him when they were looked at last."""
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -163,16 +200,17 @@ class Supervisor:
         self.book.restore(numbering)
 
     def unheld(self) -> frozenset[Uniqueid]:
-        """Who talks in a conversation that is being recorded: none of them was on hold at the last decision."""
-        return frozenset(
-            channel
-            for segment in self.running.values()
-            for channel in (segment.permit.leg, *(told.channel for told in segment.permit.told))
-        )
+        """Who is in a bridge and known not to be on hold: the others of a call, too, of whom one is."""
+        known = (c for c in self.board.channels.values() if c.bridge is not None and c.hold_known and not c.held)
+        return frozenset(channel.uniqueid for channel in known)
 
     def trust_unheld(self, channels: Iterable[Uniqueid]) -> None:
         """These were not on hold a moment before a restart, as the next snapshot finds them: it cannot show holds."""
         self._trusted = frozenset(channels)
+
+    def expect_stop(self, leg: Uniqueid) -> None:
+        """We stopped a recorder that a dead pbxguard left on this leg: the event of it is nobody else's doing."""
+        self._own_stops[leg] += 1
 
     @property
     def connected(self) -> bool:
@@ -204,19 +242,24 @@ class Supervisor:
     def handle(self, fact: Fact, now: float) -> list[Command]:
         """Take one fact at `now` (monotonic s); gives what is to be done, in order."""
         due = self._expire(now)
-        commands: list[Command] = []
+        commands: list[Command] = self._long_pauses(now)
         touched: set[Uniqueid] = set()
         since = ALWAYS
         match fact:
             case BeatReturned(sent=sent):
                 self._beat = max(self._beat, min(sent, now))
+                self._failed = {c: at for c, at in self._failed.items() if at >= sent}
+                if self._right_at is None and self._connected:
+                    self._right_at = self._beat
             case ConnectionLost():
-                if self._connected:
-                    self._lost_at = self._beat  # all that came later may be missing, however late the loss was noticed
-                self._connected = False
-                self._telling.clear()  # their prompts may end unseen: who is talking by then must not be hung up
-                since = self._drop_changes()
+                since = self._go_blind()
                 touched = self._everybody()
+            case PictureSeen():
+                sure = self._wrong(fact)
+                if sure:
+                    commands += self._distrust(fact, sure)
+                    since = self._go_blind()
+                    touched = self._everybody()
             case SnapshotTaken():
                 commands += self._snapshot(fact, now)
             case AuditHealthy(healthy=healthy):
@@ -238,21 +281,42 @@ class Supervisor:
                 | DisclosureHeard()
                 | DisclosureNotHeard()
                 | Objected()
+                | ObjectionBinds()
                 | Consented()
                 | MarkedPrivate()
+                | Paused()
+                | Resumed()
+                | PurposeBegun()
             ):
                 self.memory.note(fact)
+                if isinstance(fact, DisclosureHeard | DisclosureNotHeard):
+                    self._joiners.ended(fact)
+                self._time_pause(fact.channel, now)
                 if isinstance(fact, DisclosureHeard | DisclosureNotHeard | Objected):
                     self._hearing.discard(fact.channel)
                 touched = {fact.channel}
+                if isinstance(fact, Objected) and (bound := self._bind_by(fact)):
+                    commands.append(NoteBinding(bound))
+                    touched |= {one.channel for one in bound}
+            case Requested():
+                said, touched = self._requested(fact, now)
+                commands += said
             case DisclosureBegun(channel=channel):
                 self._hearing.add(channel)  # until heard, not heard or hung up: one of them always comes
             case SegmentStarted():
                 pass
             case SegmentStartFailed(segment=id):
                 commands += self._gone(id, now)
-            case SegmentClosed(segment=id):
+            case SegmentClosed(segment=id, ran=ran):
+                if not ran and (closed := self.closing.get(id)) is not None:
+                    self._own_stops[closed.permit.leg] -= 1
                 commands += self._gone(id, now)
+            case RecorderStopSeen(channel=leg):
+                if self._stopped_by_other(leg):
+                    commands += self._stop(leg, (Reason.RECORDER_STOPPED,), self._beat)
+                    touched = {leg}  # what was permitted still is: it starts anew
+                    if self._others_stops[leg] > 1:
+                        self._blocked[leg] = now + self.policy.limits.retry_start  # but not in a duel at full speed
             case LocalOptimizationBegun(one=one, two=two):
                 self._begin_change(one, two, now)
             case LocalOptimizationEnded(one=one, two=two):
@@ -262,13 +326,18 @@ class Supervisor:
                     since = change.proven
             case CalleePromptBegun(channel=channel):
                 self._telling.add(channel)
-            case CalleePromptEnded(channel=channel):
+            case CalleePromptEnded(channel=channel, state=state):
+                if channel in self._telling and state not in PLAYED:
+                    self._failed[channel] = now
                 self._telling.discard(channel)
             case HangupRequested(channel=channel):
+                touched = self.board.apply(fact)
                 commands += self._caller_gone(channel, now)
+                if channel in self._telling or channel in self._failed:
+                    commands += self._cut_off([channel], now)
             case ChannelHungUp(channel=channel):
                 commands += self._caller_gone(channel, now)
-                if channel in self._telling or channel in self._hearing:
+                if channel in self._telling or channel in self._failed or channel in self._hearing:
                     commands += self._cut_off([channel], now)
                 touched = self.board.apply(fact)
                 for key in [key for key in self._changing if channel in key]:
@@ -277,11 +346,14 @@ class Supervisor:
                     since = min(since, change.proven)
                 commands += self._settle(touched, now, since)
                 commands += self.book.end(channel)
-                self._forget(channel)
+                commands += self._forget(channel)
                 touched = set()
             case ChannelNumberChanged():
                 touched, doubted = self._renumber(fact)
                 commands += [NoteDoubt(fact.channel)] if doubted else []
+            case SpyStopped(spy=spy):
+                self._spies.forget(spy)
+                touched = self.board.apply(fact)
             case _:
                 touched = self.board.apply(fact)
         if self._sight_level() != self._level:
@@ -295,7 +367,7 @@ class Supervisor:
         if self._sight_level() != self._level:
             self._level = self._sight_level()
             touched = self._everybody()
-        return self._settle(touched, now)
+        return self._long_pauses(now) + self._settle(touched, now)
 
     def _expire(self, now: float) -> set[Uniqueid]:
         """The deadlines that have passed at `now`; gives the channels to decide anew."""
@@ -308,7 +380,7 @@ class Supervisor:
         for leg in [leg for leg, until in self._blocked.items() if until <= now]:
             del self._blocked[leg]
             touched.add(leg)
-        return touched
+        return touched | self._joiners.due(now)
 
     # -- deciding ----------------------------------------------------------------------------------------------------
 
@@ -338,11 +410,14 @@ class Supervisor:
                 half_done = True
                 proven = min(proven, change.proven)
         legs = [leg for leg in sorted(component.channels) if leg in self.running]
+        bound = self._bind(binding(component, self.calls, self.memory))
         conversation = converse(component, self.board, self.memory, self.policy, half_done=half_done)
         blocked = any(self._blocked.get(leg, NEVER) > now for leg in component.channels)
-        self._spread_private(component, conversation)
+        commands: list[Command] = self._spread_private(component, conversation)
+        commands += [NoteBinding(bound)] if bound else []
+        if self._connected and not self._switched_off:
+            commands += self._spies.judge(component, self.board, conversation)
         decision = decide(conversation, self._sight(running=bool(legs), blocked=blocked), self.policy)
-        commands: list[Command] = []
         match decision:
             case Permit():
                 recording = recording_id(self.node, self.boot, decision.call)
@@ -359,6 +434,10 @@ class Supervisor:
             case Refusal(reasons=reasons):
                 for leg in legs:
                     commands += self._stop(leg, self._why_ended(leg, reasons), proven)
+        commands += self._light_pause(component, decision)
+        # a beat somewhat late starts no recorder, but breaks off no word either
+        wanted = untold(conversation, self._sight(running=True), self.memory, self.policy)
+        commands += self._joiners.consider(component, wanted, now)
         return commands + self.book.report(component, conversation, decision)
 
     def _start(self, permit: Permit, recording: RecordingId) -> list[Command]:
@@ -371,6 +450,7 @@ class Supervisor:
     def _stop(self, leg: Uniqueid, reasons: tuple[Reason, ...], proven: float) -> list[Command]:
         segment = self._take(leg)
         self.closing[segment.id] = segment
+        self._own_stops[leg] += 1
         effects = [self._objection(segment, purpose) for purpose in segment.permit.purposes]
         objected = None not in effects
         stop = StopRecording(
@@ -379,7 +459,7 @@ class Supervisor:
             leg,
             reasons,
             proven,
-            destroy=objected and set(effects) == {OnObjection.DESTROY},
+            destroy=(objected and set(effects) == {OnObjection.DESTROY}) or self._unheard(segment),
             lock=objected and OnObjection.LOCK in effects,
         )
         return [stop, *self._light(segment.endpoint)]
@@ -392,23 +472,83 @@ class Supervisor:
             del self._recorders[segment.endpoint]
         return segment
 
-    def _spread_private(self, component: Component, conversation: Conversation) -> None:
+    def _spread_private(self, component: Component, conversation: Conversation) -> list[Command]:
         """A call that one of us marks as private stays so when it goes on to another of us."""
-        if any(t.private for t in conversation.talkers):
-            for channel in sorted(component.channels & self.calls.keys()):
-                self.memory.note(MarkedPrivate(channel))
+        if not any(t.private for t in conversation.talkers):
+            return []
+        anew = [c for c in sorted(component.channels & self.calls.keys()) if not self.memory.of(c).private]
+        for channel in anew:
+            self.memory.note(MarkedPrivate(channel))
+        return [NotePrivate(channel) for channel in anew]
+
+    def _bind_by(self, fact: Objected) -> tuple[ObjectionBinds, ...]:
+        return self._bind(binding_by(fact, self.board.component(fact.channel), self.calls, self.memory))
+
+    def _bind(self, facts: Iterable[ObjectionBinds]) -> tuple[ObjectionBinds, ...]:
+        bound = tuple(facts)
+        for fact in bound:
+            self.memory.note(fact)
+        return bound
 
     def _objection(self, segment: Segment, purpose: PurposeName) -> OnObjection | None:
         """What an objection to this purpose does to the segment; None when nobody told of it objected."""
         for told in segment.permit.told:
-            notes = self.memory.of(told.channel)
-            if (notes.objected_to_all or purpose in notes.objected) and purpose in self.policy.purposes:
+            if self.memory.of(told.channel).objects_to(purpose) and purpose in self.policy.purposes:
                 return self.policy.purposes[purpose].on_objection
         return None
 
+    def _unheard(self, segment: Segment) -> bool:
+        """Whether its call was marked private in mid-call."""
+        return any(self.memory.of(c).unheard for c in (segment.permit.call, *(t.channel for t in segment.permit.told)))
+
+    # -- what is asked for in the call -------------------------------------------------------------------------------
+
+    def _requested(self, fact: Requested, now: float) -> tuple[list[Command], set[Uniqueid]]:
+        """What closes holds at once; what opens comes back as a fact once it is written down."""
+        said = answer(fact, self.board, self.memory)
+        if said.refused:
+            return [RefuseRequest(fact.channel, fact.what)], set()
+        bound: tuple[ObjectionBinds, ...] = ()
+        for closing in said.closing:
+            self.memory.note(closing)
+            self._time_pause(closing.channel, now)
+            if isinstance(closing, Objected):
+                bound += self._bind_by(closing)
+        closed = (*said.closing, *bound)
+        commands: list[Command] = [NoteRequest(fact.channel, closed)] if closed else []
+        commands += [CommitResume(said.opening)] if said.opening else []
+        commands += [CommitBegin(said.begun)] if said.begun else []
+        return commands, {closing.channel for closing in closed}
+
+    def _time_pause(self, channel: Uniqueid, now: float) -> None:
+        self._pauses.match(channel, self.memory.of(channel).paused, now, self.policy.pause.timeout)
+
+    def _long_pauses(self, now: float) -> list[Command]:
+        """Pauses that nobody ended in time."""
+        over = self._pauses.over(now)
+        if not self.policy.pause.resumes:
+            return [NoteLongPause(channel) for channel in over]
+        for channel in over:
+            self._pauses.again(channel, now + self.policy.limits.retry_start)  # should it not be written down
+        return [CommitResume((Resumed(channel),), timed_out=True) for channel in over]
+
+    def _light_pause(self, component: Component, decision: Permit | Refusal) -> list[Command]:
+        """The lamps of those of us who are in a conversation that is paused, or no longer are."""
+        paused = isinstance(decision, Refusal) and Reason.PAUSED in decision.reasons
+        commands: list[Command] = []
+        for channel in component.talkers:
+            if channel.kind is PartyKind.OWN and paused is not (channel.uniqueid in self._on_pause):
+                if paused:
+                    self._on_pause[channel.uniqueid] = channel.endpoint
+                else:
+                    del self._on_pause[channel.uniqueid]
+                commands += self._light(channel.endpoint)
+        return commands
+
     def _light(self, endpoint: Endpoint) -> list[Command]:
         """The lamp of an own phone, when it changes."""
-        lamp = Lamp.RECORDING if self._recorders[endpoint] else Lamp.NOT_RECORDED
+        lamp = Lamp.PAUSED if endpoint in self._on_pause.values() else Lamp.NOT_RECORDED
+        lamp = Lamp.RECORDING if self._recorders[endpoint] else lamp
         if self._lamps.get(endpoint, Lamp.NOT_RECORDED) is lamp:
             return []
         self._lamps[endpoint] = lamp
@@ -417,16 +557,25 @@ class Supervisor:
     def _why_ended(self, leg: Uniqueid, reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
         """An ordinary end is told as one: the other hung up, or the own party left."""
         segment = self.running[leg]
-        if segment.permit.call not in self.board.channels:
+        call = self.board.channels.get(segment.permit.call)
+        if call is None or call.leaving:
             return (Reason.CALL_ENDED,)
         own = self.board.channels.get(leg)
         if own is None or own.bridge is None:
             return (Reason.OWN_LEFT,)
-        if self.board.channels[segment.permit.call].bridge is None:
+        if call.bridge is None:
             return (Reason.EXTERNAL_LEFT,)
         return reasons
 
     # -- segments ----------------------------------------------------------------------------------------------------
+
+    def _stopped_by_other(self, leg: Uniqueid) -> bool:
+        """A recorder on this leg was stopped: whether not by us, and it may have been ours (the event has no id)."""
+        if self._own_stops[leg] > 0:
+            self._own_stops[leg] -= 1
+            return False
+        self._others_stops[leg] += leg in self.running
+        return leg in self.running
 
     def _gone(self, id: SegmentId, now: float) -> list[Command]:
         """A segment's recorder is known not to run (any more)."""
@@ -463,6 +612,38 @@ class Supervisor:
         lag, limits = self._now - self._beat, self.policy.limits
         return (lag > limits.beat_lag_start) + (lag > limits.beat_lag_stop)
 
+    def _go_blind(self) -> float:
+        """We do not see, until a snapshot; gives what was proven before a change half done, if any."""
+        if self._connected:
+            self._lost_at = self._beat  # all that came later may be missing, however late the loss was noticed
+        self._connected = False
+        self._telling.clear()  # their prompts may end unseen: who is talking by then must not be hung up
+        self._failed.clear()
+        return self._drop_changes()
+
+    def _wrong(self, fact: PictureSeen) -> frozenset[Uniqueid]:
+        """Who is not where the PBX shows him, twice in a row; a single time may be a list's own haste."""
+        if not self._connected:
+            return frozenset()
+        wrong = frozenset(self.board.differs(fact.picture)) - fact.restless
+        sure, self._suspects = wrong & self._suspects, wrong
+        if not wrong:
+            self._right_at = fact.at
+        return sure
+
+    def _distrust(self, fact: PictureSeen, wrong: frozenset[Uniqueid]) -> list[Command]:
+        """What is recorded near those is proven only up to when the picture was right, and everything is looked at."""
+        near = set(wrong)
+        for channel in wrong:
+            near |= self.board.component(channel).channels
+        for _, members in fact.picture.bridges:
+            near.update(members if not wrong.isdisjoint(members) else ())
+        for channel in tuple(near):
+            near |= self.board.component(channel).channels
+        right_at = NEVER if self._right_at is None else self._right_at
+        stops = [c for leg in sorted(near & self.running.keys()) for c in self._stop(leg, (_WRONG,), right_at)]
+        return [*stops, LookAnew(tuple(sorted(wrong)))]
+
     def _snapshot(self, fact: SnapshotTaken, now: float) -> list[Command]:
         """Take the new picture; whoever is no longer in it hung up while we were away."""
         before = set(self.board.channels) | set(self.calls) | set(self.running)
@@ -478,15 +659,18 @@ class Supervisor:
         self._trusted = frozenset()
         gone = before if anew else before - set(self.board.channels)
         self._connected = True
+        self._right_at, self._suspects = None, frozenset()
         proven = min(self._beat, self._drop_changes())
         commands: list[Command] = []
         for leg in sorted(gone & set(self.running)):
             commands += self._stop(leg, (Reason.NOT_CONNECTED,), proven)
         for channel in sorted(gone):
             commands += self.book.end(channel)
-            self._forget(channel)
+            commands += self._forget(channel)
         if anew:
             self.memory.forget_all()
+        for created in fact.channels:  # those that a restart remembers: their time begins anew
+            self._time_pause(created.channel, now)
         self._known.boot = fact.boot
         return commands + self._settle(touched, now, proven)
 
@@ -517,6 +701,8 @@ class Supervisor:
         self._telling.difference_update(callees)
         self._hearing.difference_update(callees)
         for callee in callees:
+            if self._failed.pop(callee, None) is not None:
+                self.book.unmet(callee)
             self.memory.note(DisclosureNotHeard(callee, None, Reason.PROMPT_CHANNEL_GONE.value))
         return self._settle(callees, now)
 
@@ -550,12 +736,20 @@ class Supervisor:
         texts = (channel.number, channel.dialled_number)
         return next((e164 for text in texts if (e164 := parse(text, self.policy.country).e164)), "")
 
-    def _forget(self, channel: Uniqueid) -> None:
+    def _forget(self, channel: Uniqueid) -> list[Command]:
         self.memory.forget(channel)
+        self._pauses.forget(channel)
+        self._spies.forget(channel)
+        self._joiners.forget(channel)
         self._blocked.pop(channel, None)
         self._known_numbers.pop(channel, None)
         self._telling.discard(channel)
+        self._failed.pop(channel, None)
         self._hearing.discard(channel)
+        self._own_stops.pop(channel, None)
+        self._others_stops.pop(channel, None)
+        endpoint = self._on_pause.pop(channel, None)
+        return [] if endpoint is None else self._light(endpoint)
 
 
 def _covers(running: Permit, now: Permit) -> bool:

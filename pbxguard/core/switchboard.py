@@ -23,14 +23,18 @@ from .facts import (
     ChannelRenamed,
     ChannelState,
     ChannelStateChanged,
+    ContactSeen,
     DialBegun,
     Fact,
+    HangupRequested,
     Held,
     QueueJoined,
     SnapshotTaken,
     SpyStarted,
     SpyStopped,
     Unheld,
+    WhisperBegun,
+    WhisperEnded,
 )
 from .ids import BridgeId, Endpoint, LinkedId, Uniqueid
 from .parties import PartyKind, classify, endpoint_of, local_half
@@ -52,7 +56,11 @@ class Channel:
     state: ChannelState
     kind: PartyKind
     endpoint: Endpoint
+    device: Endpoint
+    """The telephone that it is of: what it hears elsewhere, it may pass on here."""
     born: int
+    contact: str = ""
+    """Address of the telephone, where its endpoint is split by contact; empty while it is not known."""
     number: str = ""
     context: str = ""
     exten: str = ""
@@ -68,6 +76,8 @@ class Channel:
     held: bool = False
     held_in: BridgeId | None = None
     hold_known: bool = True
+    leaving: bool = False
+    """It was asked to hang up: Asterisk may still bridge it, for an instant."""
 
     @property
     def surely_held(self) -> bool:
@@ -113,6 +123,10 @@ class Switchboard:
         """Spied channel -> the spies on it."""
         self._spying: dict[Uniqueid, set[Uniqueid]] = {}
         """The same the other way round."""
+        self._whispers: dict[Uniqueid, Uniqueid] = {}
+        """Our own spies, which hear nothing, and to whom each of them speaks."""
+        self.guessed: set[Uniqueid] = set()
+        """Spies of whom only a snapshot tells whom they hear: it guesses."""
         self._unseen: dict[Uniqueid, BridgeId] = {}
         """Members of bridges of which no channel is known (yet)."""
         self._gone: OrderedDict[Uniqueid, None] = OrderedDict()
@@ -166,9 +180,16 @@ class Switchboard:
         other = self._pairs.get(half[0], {}).get(3 - half[1])
         return self.channels.get(other) if other is not None else None
 
-    def device(self, endpoint: Endpoint) -> Iterator[Channel]:
-        """All channels of one device."""
-        return (self.channels[c] for c in self._devices.get(endpoint, ()) if c in self.channels)
+    def beside(self, channel: Channel) -> Iterator[Channel]:
+        """The other channels of its device. Of one endpoint split by contact: all but those known to be elsewhere."""
+        split = self.patterns.devices.splits(channel.endpoint)
+        for uniqueid in self._devices.get(channel.device, ()):
+            other = self.channels.get(uniqueid)
+            if other is None or other is channel:
+                continue
+            apart = split and other.endpoint == channel.endpoint and channel.contact and other.contact
+            if not (apart and channel.contact != other.contact):
+                yield other
 
     def root_dialler(self, channel: Channel) -> Channel | None:
         """Who dialled it, through Local halves up to a real channel; None when nobody is known."""
@@ -198,10 +219,14 @@ class Switchboard:
                 return self._rename(fact)
             case ChannelNumberChanged():
                 return self._on(fact.channel, lambda c: setattr(c, "number", fact.caller_number))
+            case HangupRequested():
+                return self._on(fact.channel, lambda c: setattr(c, "leaving", True))
             case ChannelHungUp():
                 return self._hang_up(fact.channel)
             case DialBegun():
                 return self._dial(fact)
+            case ContactSeen():
+                return self._on(fact.channel, lambda c: setattr(c, "contact", fact.contact))
             case QueueJoined():
                 return self._on(fact.channel, lambda c: setattr(c, "queue", fact.queue))
             case BridgeCreated():
@@ -223,7 +248,14 @@ class Switchboard:
                 return self._on(fact.channel, self._unhold)
             case SpyStarted():
                 return self._spy(fact)
+            case WhisperBegun():
+                self._whispers[fact.spy] = fact.spied
+                return set()
+            case WhisperEnded():
+                self._whispers.pop(fact.spy, None)
+                return set()
             case SpyStopped():
+                self._whispers.pop(fact.spy, None)
                 self._unspy(fact.spy, fact.spied)
                 return self._near({fact.spied})
             case SnapshotTaken():
@@ -242,12 +274,13 @@ class Switchboard:
             fact.linkedid,
             fact.state,
             classify(fact.name, self.patterns),
-            endpoint_of(fact.name),
+            endpoint := endpoint_of(fact.name),
+            self.patterns.devices.device_of(endpoint),
             self._count,
-            fact.caller_number,
-            fact.context,
-            fact.exten,
-            fact.dialled,
+            number=fact.caller_number,
+            context=fact.context,
+            exten=fact.exten,
+            dialled=fact.dialled,
         )
         self.channels[fact.channel] = channel
         self._index(channel)
@@ -258,7 +291,7 @@ class Switchboard:
     def _index(self, channel: Channel) -> None:
         if half := local_half(channel.name):
             self._pairs.setdefault(half[0], {})[half[1]] = channel.uniqueid
-        self._devices.setdefault(channel.endpoint, {})[channel.uniqueid] = None
+        self._devices.setdefault(channel.device, {})[channel.uniqueid] = None
 
     def _unindex(self, channel: Channel) -> None:
         if half := local_half(channel.name):
@@ -267,10 +300,10 @@ class Switchboard:
                 del pair[half[1]]
             if not pair:
                 self._pairs.pop(half[0], None)
-        device = self._devices.get(channel.endpoint, {})
+        device = self._devices.get(channel.device, {})
         device.pop(channel.uniqueid, None)
         if not device:
-            self._devices.pop(channel.endpoint, None)
+            self._devices.pop(channel.device, None)
 
     def _rename(self, fact: ChannelRenamed) -> set[Uniqueid]:
         channel = self.channels.get(fact.channel)
@@ -281,6 +314,7 @@ class Switchboard:
         channel.name = fact.name
         channel.kind = classify(fact.name, self.patterns)
         channel.endpoint = endpoint_of(fact.name)
+        channel.device = self.patterns.devices.device_of(channel.endpoint)
         self._index(channel)
         return before | self._near({fact.channel})
 
@@ -288,6 +322,7 @@ class Switchboard:
         self._gone[uniqueid] = None
         if len(self._gone) > _MOST_GONE:
             self._gone.popitem(last=False)
+        self.guessed.discard(uniqueid)
         touched = self._near({uniqueid})
         channel = self.channels.pop(uniqueid, None)
         if channel is not None:
@@ -297,6 +332,7 @@ class Switchboard:
         if id is not None and (bridge := self.bridges.get(id)):
             bridge.members.pop(uniqueid, None)
             touched |= set(bridge.members)
+        self._whispers.pop(uniqueid, None)
         for spy in tuple(self.spies.get(uniqueid, ())):
             self._unspy(spy, uniqueid)
         for spied in tuple(self._spying.get(uniqueid, ())):
@@ -305,8 +341,12 @@ class Switchboard:
         return touched
 
     def _spy(self, fact: SpyStarted) -> set[Uniqueid]:
-        if fact.spy in self._gone or fact.spied in self._gone:
+        if fact.spy in self._gone or fact.spied in self._gone or self._whispers.get(fact.spy) == fact.spied:
             return set()
+        if fact.guessed:
+            self.guessed.add(fact.spy)
+        else:
+            self.guessed.discard(fact.spy)
         self.spies.setdefault(fact.spied, set()).add(fact.spy)
         self._spying.setdefault(fact.spy, set()).add(fact.spied)
         return self._near({fact.spied})
@@ -405,7 +445,7 @@ class Switchboard:
             now.dialled_by, now.dialled_number = then.dialled_by, then.dialled_number
             now.queue, now.origin = then.queue, then.origin
             now.context, now.exten = then.context or now.context, then.exten or now.exten
-            now.number = now.number or then.number
+            now.number, now.contact = now.number or then.number, then.contact
             now.held, now.held_in, now.hold_known = then.held, then.held_in, then.hold_known
         for bridge, members in fact.bridges:
             self.bridges[bridge.bridge] = Bridge(bridge.bridge, bridge.type, bridge.technology)
@@ -420,11 +460,28 @@ class Switchboard:
             self._spy(spy)
         return touched | set(self.channels)
 
+    def differs(self, fact: SnapshotTaken) -> set[Uniqueid]:
+        """The channels that are not where, or not what, these lists of the PBX show them."""
+        where = {member: bridge.bridge for bridge, members in fact.bridges for member in members}
+        there = {created.channel: created for created in fact.channels}
+        return {
+            id
+            for id in there.keys() | self.channels.keys()
+            if (seen := there.get(id)) is None
+            or (known := self.channels.get(id)) is None
+            or known.bridge != where.get(id)
+            or known.name != seen.name
+            or (seen.state is ChannelState.UP and known.state is not ChannelState.UP)
+        }
+
     def reclassify(self, patterns: PartyPatterns) -> None:
         """The patterns changed: who is behind each channel is told anew."""
         self.patterns = patterns
         for channel in self.channels.values():
+            self._unindex(channel)
             channel.kind = classify(channel.name, patterns)
+            channel.device = patterns.devices.device_of(channel.endpoint)
+            self._index(channel)
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
@@ -458,7 +515,7 @@ class Switchboard:
         for uniqueid in uniqueids:
             touched.add(uniqueid)
             if (channel := self.channels.get(uniqueid)) is not None and channel.kind in _OURS:
-                touched.update(self._devices.get(channel.endpoint, ()))
+                touched.update(self._devices.get(channel.device, ()))
         return touched
 
 

@@ -18,6 +18,7 @@ from typing import BinaryIO
 import soundfile
 
 from pbxguard.core.errors import StorageFailed
+from pbxguard.fault_points import FaultPoint, reached
 
 from .tracks import Stereo
 
@@ -33,6 +34,7 @@ _MAX_HEADER = 64
 def encode(target: Path, blocks: Iterable[Stereo], rate: int) -> int:
     """Write a stereo 16-bit FLAC file and give its samples (in each channel); raises StorageFailed."""
     samples = 0
+    reached(FaultPoint.ENCODING)
     try:
         with soundfile.SoundFile(
             target, "w", samplerate=rate, channels=2, format="FLAC", subtype="PCM_16", compression_level=0.5
@@ -42,6 +44,7 @@ def encode(target: Path, blocks: Iterable[Stereo], rate: int) -> int:
                 samples += len(block)
     except (OSError, soundfile.LibsndfileError) as error:
         raise StorageFailed("the FLAC file cannot be written") from error
+    reached(FaultPoint.ENCODED)
     return samples
 
 
@@ -52,25 +55,37 @@ def write_tags(path: Path, tags: Sequence[Tag]) -> None:
     ValueError for another name, StorageFailed for what is no FLAC file or too long. Whole or untouched.
     """
     comment = _comment_block(tags)
-    part = path.with_name(path.name + ".tags")
+    part = tags_part(path)
+    reached(FaultPoint.TAGGING)
     try:
         with open(path, "rb") as source, open(part, "wb") as target:
             kept = [(kind, body) for kind, body in _blocks(source) if kind not in (_COMMENT, _PADDING)]
             if not kept or kept[0][0] != _STREAMINFO:
                 raise StorageFailed("not a FLAC file: STREAMINFO is not its first block")
             ordered = [kept[0], (_COMMENT, comment), *kept[1:]]
+            if len(ordered) > _MAX_HEADER:
+                raise StorageFailed("not a FLAC file: its header has no end")
             target.write(_MAGIC)
             for number, (kind, body) in enumerate(ordered):
                 flag = _LAST if number == len(ordered) - 1 else 0
                 target.write(bytes([kind | flag]) + len(body).to_bytes(3, "big") + body)
             shutil.copyfileobj(source, target, 1 << 20)
             target.flush()
+            reached(FaultPoint.TAGS_WRITTEN)
             os.fsync(target.fileno())
+        reached(FaultPoint.TAGS_SYNCED)
         os.replace(part, path)
+        reached(FaultPoint.TAGS_IN_PLACE)
     except OSError as error:
         raise StorageFailed("the tags cannot be written") from error
     finally:
         part.unlink(missing_ok=True)
+    reached(FaultPoint.TAGGED)
+
+
+def tags_part(path: Path) -> Path:
+    """Where `write_tags` makes the tagged file, beside the file itself."""
+    return path.with_name(path.name + ".tags")
 
 
 def read_tags(path: Path) -> list[Tag]:

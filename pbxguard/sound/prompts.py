@@ -301,6 +301,8 @@ class Prompts:
     def _state(self, key: DisclosureKey, registry: Mapping[str, Any]) -> PromptState:
         entry = _entry(registry["prompts"].get(str(key)))
         approval = registry["approvals"].get(str(key))
+        if not isinstance(approval, Mapping | None):
+            raise StorageFailed("the prompts' registry is broken")
         by, at = (str(approval.get("person", "")), str(approval.get("at_utc", ""))) if approval else ("", "")
         try:
             notice, ask = self._texts(key)
@@ -357,7 +359,7 @@ class Prompts:
             raw = json.loads((self.folder / REGISTRY).read_bytes())
         except FileNotFoundError:
             return {"schema": _SCHEMA, "prompts": {}, "approvals": {}, "spoken": {}}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise StorageFailed("the prompts' registry cannot be read") from error
         if not isinstance(raw, dict) or raw.get("schema") != _SCHEMA:
             raise StorageFailed("the prompts' registry is of another version")
@@ -397,7 +399,7 @@ def _entry(data: Mapping[str, Any] | None) -> _Entry | None:
     try:
         key = data["key"]
         return _Entry(str(data["text_sha256"]), _sound(data["notice"]), None if key is None else _sound(key))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise StorageFailed("the prompts' registry is broken") from error
 
 
@@ -406,7 +408,7 @@ def _sound(data: Mapping[str, Any]) -> _Sound:
 
 
 def _plain_name(file: str) -> str:
-    if "/" in file or file.startswith("."):
+    if not file.isprintable() or "/" in file or file.startswith("."):
         raise ValueError("not a file of the prompts folder")
     return file
 

@@ -1,7 +1,8 @@
 """From raw spool tracks to one stereo stream: the kept part of every segment, one after the other.
 
-Owns reading and aligning; what is kept was decided when each segment was closed. Gaps are cut out, not silenced: the
-manifest maps file offsets to UTC. Everything here blocks: call it in a thread.
+Owns reading and aligning, and which frames both sides were heard in; what is kept is decided when a segment is
+closed. Gaps are cut out, not silenced: the manifest maps file offsets to UTC. Everything here blocks: call it in a
+thread.
 """
 
 from __future__ import annotations
@@ -92,3 +93,37 @@ def _open(stack: contextlib.ExitStack, path: Path) -> BinaryIO | None:
         return None
     except OSError as error:
         raise StorageFailed("a spool file cannot be opened") from error
+
+
+def paced(own: Path, others: Path, samples: int, floor: int, frame: int) -> Iterator[bool]:
+    """Of each frame of `frame` samples, the last first, whether both sides were heard in it.
+
+    Looks at the first `samples` of both tracks, down to `floor`. Asterisk writes frame by frame from the file's start,
+    and zeros for the side that sent none; a frame of which less is there than its whole counts as not heard. Raises
+    StorageFailed.
+    """
+    block = max(_BLOCK // frame, 1)
+    with contextlib.ExitStack() as stack:
+        files = [_open(stack, path) for path in (own, others)]
+        last = -(-samples // frame)
+        while last * frame > floor:
+            first = max(last - block, floor // frame)
+            heard = np.ones(last - first, dtype=bool)
+            for file in files:
+                heard &= _heard(file, first, last, frame, samples)
+            yield from (bool(one) for one in heard[::-1])
+            last = first
+
+
+def _heard(file: BinaryIO | None, first: int, last: int, frame: int, samples: int) -> NDArray[np.bool_]:
+    whole = np.zeros((last - first) * frame, dtype=np.int16)
+    if file is not None:
+        try:
+            file.seek(first * frame * 2)
+            raw = file.read((min(last * frame, samples) - first * frame) * 2)
+        except OSError as error:
+            raise StorageFailed("a spool file cannot be read") from error
+        count = len(raw) // 2
+        whole[:count] = np.frombuffer(raw[: count * 2], dtype="<i2")
+        whole[count - count % frame :] = 0
+    return np.asarray(whole.reshape(-1, frame).any(axis=1), dtype=np.bool_)
