@@ -18,6 +18,7 @@ from pbxguard.core.errors import (
     SettingsError,
     StorageFailed,
     UnsafeValue,
+    WrongUse,
 )
 from pbxguard.logs import Event, get_logger
 
@@ -25,6 +26,7 @@ _STATUS: dict[type[PbxguardError], int] = {
     NotFound: 404,
     UnsafeValue: 422,
     SettingsError: 422,
+    WrongUse: 422,
     ActionRefused: 502,
     PeerMisbehaved: 502,
     ConnectionFailed: 503,

@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
@@ -22,15 +22,25 @@ GRACE_SECONDS = 2
 
 
 class _Server(uvicorn.Server):
-    """Signals belong to `app.py`, which stops everything in order."""
+    """Signals belong to `app.py`, which stops everything in order. `answers` is called once requests are answered."""
+
+    answers: Callable[[], None]
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if self.started:
+            self.answers()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-async def serve(app: FastAPI, path: Path) -> None:
-    """Serve until cancelled. Raises ConnectionFailed when another service answers there, or none may be made."""
+async def serve(app: FastAPI, path: Path, answers: Callable[[], None] = lambda: None) -> None:
+    """Serve until cancelled; `answers` is called once it does.
+
+    Raises ConnectionFailed when another service answers there, or none may be made.
+    """
     bound = await asyncio.to_thread(_bind, path)
     config = uvicorn.Config(
         app,
@@ -41,6 +51,7 @@ async def serve(app: FastAPI, path: Path) -> None:
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = _Server(config)
+    server.answers = answers
     serving = asyncio.create_task(server.serve(sockets=[bound]), name="api")
     try:
         await asyncio.shield(serving)

@@ -12,8 +12,8 @@ MOST_HEADERS = 200
 LONGEST_LINE = 8192
 """Octets, newline included."""
 
-_STATUS = re.compile(r"(\d{3})([ -])(.*)")
-_RESULT = re.compile(r"result=(-?\d+)(?: \((.*)\))?.*")
+_STATUS = re.compile(r"([0-9]{3})([ -])(.*)")
+_RESULT = re.compile(r"result=(-?[0-9]{1,15})(?![0-9])(?: \((.*)\))?.*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\([A-Za-z0-9_,:]*\))?")
 
 
@@ -44,7 +44,9 @@ def parse_request(lines: Iterable[str]) -> Request:
         name, colon, value = line.partition(":")
         if not colon or not name.startswith("agi_"):
             raise PeerMisbehaved("not a FastAGI request")
-        values.setdefault(name, value.strip())
+        if name in values:  # a caller's number may hold line ends: what follows them is not Asterisk's
+            raise PeerMisbehaved("a FastAGI header that comes twice")
+        values[name] = value.strip()
     if "agi_network_script" not in values or not values.get("agi_uniqueid"):
         raise PeerMisbehaved("a FastAGI request without script or uniqueid")
     arguments: list[str] = []

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any
 
-from pbxguard.core.errors import ConnectionFailed, PbxguardError
-from pbxguard.core.facts import ConnectionLost
+from pbxguard.core.errors import AnotherGuard, ConnectionFailed, PbxguardError
+from pbxguard.core.facts import ConnectionLost, SnapshotTaken
 from pbxguard.core.ids import Uniqueid
 
 from . import snapshot
@@ -23,6 +23,7 @@ from .inbox import Inbox
 from .needs import Clock, FactSink
 from .pbx import AmiPbx
 from .recorder import MixMonitor
+from .rival import Rivals, another_guard
 from .translate import SWITCH, switched
 from .values import Ours
 
@@ -38,6 +39,10 @@ FILTERS: tuple[Mapping[str, str], ...] = (
 )
 """Newexten and the VarSets that are not ours: a dialplan makes thousands of them."""
 
+COMPARE_SHARE = 100
+"""A comparison costs at most one part in so many of our time, however many calls there are."""
+
+DRAIN_S = 0.1
 DEFAULTS = Tuning()
 
 
@@ -60,6 +65,10 @@ class Ami:
         self._clock = clock
         self._tuning = tuning
         self._beat = Beat(clock)
+        self._rivals = Rivals(clock, self._beat.token)
+        self._rival = asyncio.Event()
+        self._alone = asyncio.Event()
+        self._younger_told = False
         self._inbox: Inbox | None = None
         self._seeing = asyncio.Event()
         self._told = False
@@ -78,7 +87,7 @@ class Ami:
         )
         self._acting = asyncio.Event()
         self.recorder = MixMonitor(self.act)
-        self.pbx = AmiPbx(self.act)
+        self.pbx = AmiPbx(self.act, self._look_anew)
 
     # -- what others ask ---------------------------------------------------------------------------------------------
 
@@ -90,6 +99,15 @@ class Ami:
     async def wait_connected(self) -> None:
         """Until `connected` was true once."""
         await self._seeing.wait()
+
+    async def wait_alone(self) -> None:
+        """Until we have looked once, and seen no other pbxguard's beat: nobody may do anything to Asterisk before."""
+        await self._alone.wait()
+
+    async def rival(self) -> AnotherGuard:
+        """Until another pbxguard is found that goes on instead of us; the error to end with."""
+        await self._rival.wait()
+        return another_guard()
 
     @property
     def trouble(self) -> PbxguardError | None:
@@ -143,12 +161,12 @@ class Ami:
         self._acting.clear()
 
     async def _serve_events(self, session: Session) -> None:
-        await self._acting.wait()
         self._beat.forget()
         inbox = self._inbox = Inbox(self._beat, self._clock, self._send_beat)
         inbox.throttle(session.pause_reading, session.resume_reading)
         await self._select_events(session)
-        picture = await snapshot.take(self.act, inbox, self._tuning)
+        await self._look()
+        picture = await self._picture(inbox)
         switch = switched(await self.pbx.get_global(SWITCH))
         self._boot = picture.boot
         self._told = True
@@ -159,6 +177,38 @@ class Ami:
         async with asyncio.TaskGroup() as group:
             group.create_task(inbox.hand_on(self._sink), name="ami-hand-on")
             group.create_task(self._watch(session, inbox), name="ami-watch")
+            group.create_task(self._compare(inbox), name="ami-compare")
+
+    async def _picture(self, inbox: Inbox) -> SnapshotTaken:
+        """Of a time through which the other connection stood: what a dead one was to send never comes back."""
+        while True:
+            await self._acting.wait()
+            acting = self._actions.session
+            if acting is None or not acting.alive:
+                await asyncio.sleep(self._tuning.beat_s)
+                continue
+            taking = asyncio.ensure_future(snapshot.take(self.act, inbox, self._tuning))
+            lost = asyncio.ensure_future(acting.lost())
+            try:
+                await asyncio.wait({taking, lost}, return_when=asyncio.FIRST_COMPLETED)
+                if not lost.done():
+                    return taking.result()
+            finally:
+                for task in (taking, lost):
+                    task.cancel()
+                await asyncio.gather(taking, lost, return_exceptions=True)
+
+    async def _look(self) -> None:
+        """Once, before the first beat of ours: somebody who beats was here before us."""
+        self._rivals.begin()
+        if self._alone.is_set():
+            return
+        await asyncio.sleep(self._tuning.look_s)
+        if self._rivals.living:
+            self._rival.set()
+            await asyncio.Event().wait()  # whoever runs us ends us
+        self._rivals.begin()
+        self._alone.set()
 
     async def _events_left(self) -> None:
         self._inbox = None
@@ -181,6 +231,7 @@ class Ami:
     def _on_event(self, event: Mapping[str, str]) -> None:
         if self._inbox is None:
             return
+        self._rivals.note(event)
         if event.get("Event") == "Hangup":
             self.recorder.channel_gone(Uniqueid(event.get("Uniqueid", "")))
         self._inbox.take_in(event)
@@ -189,9 +240,31 @@ class Ami:
         """Beats go out, so silence while we read means that this connection is dead."""
         while True:
             await asyncio.sleep(self._tuning.silence_s / 4)
-            silent = self._clock.now() - inbox.heard_at
-            if silent > self._tuning.silence_s and not inbox.paused and self._acting.is_set():
-                session.end("silence")
+            if self._silent(inbox):
+                # After a freeze of ours what came meanwhile lies in the socket: it is read first.
+                await asyncio.sleep(DRAIN_S)
+                if self._silent(inbox):
+                    session.end("silence")
+
+    def _silent(self, inbox: Inbox) -> bool:
+        silence = self._clock.now() - inbox.heard_at
+        return silence > self._tuning.silence_s and not inbox.paused and self._acting.is_set()
+
+    async def _compare(self, inbox: Inbox) -> None:
+        """Every few seconds: what the lists say, for the core to hold against what events said."""
+        pause = self._tuning.compare_s
+        while True:
+            await asyncio.sleep(pause)
+            began = self._clock.now()
+            try:
+                await snapshot.compare(self.act, inbox, self._tuning)
+            except (ConnectionFailed, AmiRefused):
+                continue  # the other connection is gone, or late: its own watch sees to that
+            pause = max(self._tuning.compare_s, COMPARE_SHARE * (self._clock.now() - began))
+
+    def _look_anew(self) -> None:
+        if (session := self._events.session) is not None:
+            session.end("events were lost")
 
     # -- the beat ----------------------------------------------------------------------------------------------------
 
@@ -211,11 +284,20 @@ class Ami:
             if session is None or not session.alive or not self._seeing.is_set():
                 continue
             self._send_beat()
+            self._look_around()
             now = self._clock.now()
             if now - told >= self._tuning.alive_s and self._beat.returned_at > alive_at:
                 told, alive_at = now, self._beat.returned_at
                 seconds = str(int(self._clock.utc().timestamp()))
                 session.send("Setvar", {"Variable": ALIVE, "Value": seconds}).add_done_callback(_look_at)
+
+    def _look_around(self) -> None:
+        """Two at once (they began at the same instant, or one was frozen): the elder goes on."""
+        if self._rivals.elder:
+            self._rival.set()
+        elif self._rivals.living and not self._younger_told:
+            self._younger_told = True
+            LOG.error("service.rival", extra={"mend": another_guard().diagnostics()})
 
 
 def _look_at(future: asyncio.Future[Any]) -> None:

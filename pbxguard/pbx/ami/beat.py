@@ -20,6 +20,8 @@ from .needs import Clock
 
 VARIABLE = "PBXGUARD_BEAT"
 ALIVE = "PBXGUARD_ALIVE_AMI"
+BEGAN_DIGITS = 14
+"""A token begins with the monotonic microsecond at which its pbxguard did, in so many hexadecimal digits."""
 MOST_UNDER_WAY = 200
 """Ten seconds of beats: more are not sent while none comes back."""
 
@@ -29,7 +31,7 @@ class Beat:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._token = secrets.token_hex(6)
+        self.token = f"{int(clock.now() * 1e6):0{BEGAN_DIGITS}x}{secrets.token_hex(6)}"
         self._number = 0
         self._under_way: dict[int, float] = {}
         self._calls: dict[int, Callable[[], None]] = {}
@@ -49,7 +51,7 @@ class Beat:
         self._under_way[self._number] = now
         if on_return is not None:
             self._calls[self._number] = on_return
-        return f"{self._token}.{self._number}.{int(now * 1e6)}"
+        return f"{self.token}.{self._number}.{int(now * 1e6)}"
 
     def came_back(self, event: Mapping[str, str]) -> BeatReturned | None:
         """The fact, if this event is a beat of ours that was under way."""
@@ -57,7 +59,7 @@ class Beat:
             return None  # a channel's variable of that name is no beat
         token, _, rest = event.get("Value", "").partition(".")
         number = rest.partition(".")[0]
-        if token != self._token or not (number.isascii() and number.isdigit() and len(number) < 16):
+        if token != self.token or not (number.isascii() and number.isdigit() and len(number) < 16):
             return None
         sent = self._under_way.get(int(number))
         if sent is None:

@@ -49,11 +49,18 @@ class Tuning:
     answer_s: float = 5.0
     first_backoff_s: float = 0.1
     most_backoff_s: float = 5.0
-    settled_s: float = 10.0
+    settled_s: float = 2.0
     """A connection that lived so long was a good one: the next backoff begins anew."""
     beat_s: float = 0.05
-    silence_s: float = 10.0
-    """No sign of life for so long, while we asked for one: the connection is lost."""
+    silence_s: float = 4.0
+    """No sign of life for so long, while we asked for one: the connection is lost. Noticed a quarter later at most,
+    within the ten seconds for which a hold seen last is trusted: so what was recorded goes on afterwards."""
+    picture_s: float = 10.0
+    """How long a beat may take to come back while a picture is taken: at the start of everything in a flood, longer."""
+    compare_s: float = 5.0
+    """How often the PBX's lists are held against what its events said: a lost event is noticed in twice that."""
+    look_s: float = 1.0
+    """How long we listen for another pbxguard's beat before we do anything."""
     alive_s: float = 1.0
     settle_s: float = 0.5
     """How often a start that nobody answered is looked after."""

@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from pbxguard.core.errors import ConnectionFailed
-from pbxguard.core.facts import Fact
+from pbxguard.core.facts import Fact, PictureSeen, SnapshotTaken
+from pbxguard.core.ids import Uniqueid
 
 from .beat import Beat
 from .needs import Clock, FactSink
@@ -39,6 +40,9 @@ STRUCTURAL = frozenset(
 )
 """Events that make a snapshot of before them untrue."""
 
+_NAMES = ("Uniqueid", "DestUniqueid", "SwapUniqueid", "LocalOneUniqueid", "LocalTwoUniqueid")
+"""Headers of structural events that name the channels which move."""
+
 MEND_BLIND = "Beats do not come back: give the account read=system,call,dialplan,user,dtmf,agent in manager.conf."
 
 
@@ -53,6 +57,9 @@ class Inbox:
         self._some = asyncio.Event()
         self._gathering = True
         self._disturbed = False
+        self._movers: set[Uniqueid] | None = None
+        """Who moved since `watch_movers`; None while nobody asks."""
+        self._marked = clock.now()
         self._paused = False
         self._pause: Callable[[], None] = lambda: None
         self._resume: Callable[[], None] = lambda: None
@@ -68,17 +75,22 @@ class Inbox:
         return self._paused
 
     def take_in(self, event: Mapping[str, str]) -> None:
-        """One event, in the order of the socket."""
+        """One event, in the order of the socket. Raises ConnectionFailed for a spoilt one that must not be missed."""
         now = self.heard_at = self._clock.now()
         if (returned := self._beat.came_back(event)) is not None:
             self._facts.append(returned)
         else:
             facts = translate(event, now)
+            structural = event.get("Event") in STRUCTURAL
             if not facts:
+                if structural:  # somebody went somewhere, and it does not say who or where
+                    raise ConnectionFailed("AMI", "an event without what it must hold")
                 return
             self._facts.extend(facts)
-            if event.get("Event") in STRUCTURAL:
+            if structural:
                 self._disturbed = True
+                if self._movers is not None:
+                    self._movers.update(Uniqueid(event[name]) for name in _NAMES if name in event)
         self._some.set()
         if len(self._facts) < FULL:
             return
@@ -111,6 +123,26 @@ class Inbox:
 
         await self._round_trip(keep, deadline_s)
         return not self._gathering
+
+    # -- while the lists are held against events -----------------------------------------------------------------------
+
+    async def watch_movers(self, deadline_s: float) -> None:
+        """From a beat that is sent now, see who moves. Raises ConnectionFailed."""
+        self._marked = self._clock.now()
+
+        def anew() -> None:
+            self._movers = set()
+
+        await self._round_trip(anew, deadline_s)
+
+    async def compare(self, picture: SnapshotTaken, deadline_s: float) -> None:
+        """Put these lists, made since `watch_movers`, in their place among the facts. Raises ConnectionFailed."""
+
+        def place() -> None:
+            movers, self._movers = self._movers or set(), None
+            self._facts.append(PictureSeen(picture, frozenset(movers), self._marked))
+
+        await self._round_trip(place, deadline_s)
 
     async def _round_trip(self, call: Callable[[], None], deadline_s: float) -> None:
         back = asyncio.Event()

@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
+from pbxguard.core.facts import InCall
 from pbxguard.core.ids import Endpoint, Uniqueid
+from pbxguard.core.requests import SAID, SAID_SO
 
 from . import values
 from .connection import AmiRefused
 from .needs import Act
 from .values import Ours
 
+_TARGET = re.compile(r"sips?:(?:[^@\s]*@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::([0-9]{1,5}))?(?=[;?>]|$)")
+"""Host and port of a SIP URI (RFC 3261, 25.1)."""
+
 
 class AmiPbx:
     """Variables, lamps and hang-ups. Everything raises UnsafeValue, ConnectionFailed or AmiRefused."""
 
-    def __init__(self, act: Act) -> None:
+    def __init__(self, act: Act, look_anew: Callable[[], None] = lambda: None) -> None:
         self._act = act
+        self.look_anew = look_anew
+        """Events were lost: begin anew with a snapshot."""
 
     async def set_channel_variable(self, channel: Uniqueid, name: str, value: str) -> None:
         """AmiRefused when the channel is gone."""
         headers = {"Channel": values.uniqueid(channel), "Variable": values.variable(name), "Value": value}
         await self._act("Setvar", headers)
+
+    async def said(self) -> dict[Uniqueid, tuple[InCall, ...]]:
+        """What was asked for on channels and may not have been taken down (`service.requests`)."""
+        names = {str(values.variable(name)): what for what, name in SAID.items()}
+        found: dict[Uniqueid, tuple[InCall, ...]] = {}
+        for entry in (await self._act("Status", {"Variables": Ours(",".join(names))}))[1:]:
+            told = entry.get("Variable", "")
+            held = [one.partition("=") for one in (told if isinstance(told, list) else [told])]
+            asked = tuple(names[name] for name, _, value in held if value == SAID_SO and name in names)
+            if asked and entry.get("Uniqueid"):
+                found[Uniqueid(entry["Uniqueid"])] = asked
+        return found
 
     async def set_global(self, name: str, value: str) -> None:
         await self._act("Setvar", {"Variable": values.variable(name), "Value": value})
@@ -27,6 +49,21 @@ class AmiPbx:
     async def get_global(self, name: str) -> str:
         """Empty when it is not set."""
         return (await self._act("Getvar", {"Variable": values.variable(name)}))[0].get("Value", "")
+
+    async def contact(self, channel: Uniqueid) -> str:
+        """``host:port`` of the telephone that a PJSIP channel is with; empty where it is not known, or gone.
+
+        Of the dialog's target: an incoming channel has its phone's Contact there, an outgoing one the contact dialled.
+        """
+        headers = {"Channel": values.uniqueid(channel), "Variable": Ours("CHANNEL(pjsip,target_uri)")}
+        try:
+            target = (await self._act("Getvar", headers))[0].get("Value", "")
+        except AmiRefused as error:
+            if error.not_permitted:
+                raise
+            return ""
+        found = _TARGET.match(target)
+        return f"{found[1].lower()}:{found[2] or '5060'}" if found else ""
 
     async def set_device_state(self, endpoint: Endpoint, state: str) -> None:
         """`state` as Asterisk writes it: ``INUSE``, ``NOT_INUSE``, ``ONHOLD``."""

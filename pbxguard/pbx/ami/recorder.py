@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from pbxguard.core.errors import ConnectionFailed
 from pbxguard.core.handles import RecorderHandle
 from pbxguard.core.ids import SegmentId, Uniqueid
+from pbxguard.fault_points import FaultPoint, reached
 
 from . import values
 from .connection import AmiRefused
@@ -48,8 +50,10 @@ class MixMonitor:
         name = values.recorder_variable(segment)
         options = Ours(f"r({values.path(own_file)})t({values.path(others_file)})i({name})")
         headers = {"Channel": values.uniqueid(leg), "File": "", "Options": options}
+        reached(FaultPoint.RECORDER_STARTING)
         try:
             answer = (await self._act("MixMonitor", headers))[0]
+            reached(FaultPoint.RECORDER_STARTED)
         except (ConnectionFailed, asyncio.CancelledError):
             self._doubtful[segment] = leg
             raise
@@ -101,9 +105,17 @@ class MixMonitor:
                     found.append(self._know(Uniqueid(entry.get("Uniqueid", "")), given, values.variable(name)))
         return found
 
-    async def stop_all(self) -> int:
-        """Stop all of `find_all`, for when pbxguard is gone; gives how many ran. Raises as `find_all` and `stop`."""
-        return sum([await self.stop(handle) for handle in await self.find_all()])
+    async def stop_all(self, found: Sequence[RecorderHandle] | None = None) -> int:
+        """Stop these, or all of `find_all`, at once; gives how many ran.
+
+        Raises as `find_all` and `stop`, but only after every stop was tried.
+        """
+        handles = await self.find_all() if found is None else found
+        stopped = await asyncio.gather(*(self.stop(handle) for handle in handles), return_exceptions=True)
+        for failure in stopped:
+            if isinstance(failure, BaseException):
+                raise failure
+        return sum(one is True for one in stopped)
 
     async def settle(self) -> None:
         """Stop what may have begun although nobody answered; empty the variables of what was stopped.
@@ -118,8 +130,10 @@ class MixMonitor:
             self._doubtful.pop(segment, None)
         while self._spent:
             leg, name = self._spent[0]
+            reached(FaultPoint.RECORDER_FORGETTING)
             with suppress(AmiRefused):  # the channel is gone, and its variables with it
                 await self._act("Setvar", {"Channel": values.uniqueid(leg), "Variable": name, "Value": ""})
+            reached(FaultPoint.RECORDER_FORGOTTEN)
             self._spent.pop(0)
 
     def channel_gone(self, leg: Uniqueid) -> None:
@@ -133,8 +147,10 @@ class MixMonitor:
 
     async def _stop(self, handle: RecorderHandle) -> bool:
         headers = {"Channel": values.uniqueid(handle.leg), "MixMonitorID": handle.mixmonitor_id}
+        reached(FaultPoint.RECORDER_STOPPING)
         try:
             await self._act("StopMixMonitor", headers)
+            reached(FaultPoint.RECORDER_STOPPED)
         except AmiRefused as error:
             if any(words in error.answer.lower() for words in _GONE):
                 return False

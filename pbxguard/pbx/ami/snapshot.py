@@ -35,15 +35,25 @@ async def take(act: Act, inbox: Inbox, tuning: Tuning) -> SnapshotTaken:
     pause = tuning.restless_s
     tries = 0
     while True:
-        await inbox.mark(tuning.silence_s)
+        await inbox.mark(tuning.picture_s)
         boot, channels, bridges = await asyncio.gather(boot_of(act), act("CoreShowChannels"), act("BridgeList"))
-        if await inbox.undisturbed(tuning.silence_s):
+        if await inbox.undisturbed(tuning.picture_s):
             return picture(boot, channels[1:], bridges[1:])
         tries += 1
         if tries == TRIES:
             LOG.warning("ami.restless", extra={"tries": tries})
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, tuning.restless_most_s)
+
+
+async def compare(act: Act, inbox: Inbox, tuning: Tuning) -> None:
+    """The same lists in the middle of things, into `inbox`, with the names of those who moved meanwhile.
+
+    Raises ConnectionFailed, AmiRefused.
+    """
+    await inbox.watch_movers(tuning.picture_s)
+    channels, bridges = await asyncio.gather(act("CoreShowChannels"), act("BridgeList"))
+    await inbox.compare(picture("", channels[1:], bridges[1:]), tuning.picture_s)
 
 
 async def boot_of(act: Act) -> str:
@@ -85,5 +95,7 @@ def _spies(entries: Entries, channels: Sequence[ChannelCreated]) -> tuple[SpySta
         elif entry.get("Application") in _SPYING:
             wanted = entry.get("ApplicationData", "").partition(",")[0]
             prefix = wanted if entry.get("Application") == "ChanSpy" else ""
-            found += [SpyStarted(spy, c.channel) for c in channels if c.channel != spy and c.name.startswith(prefix)]
+            found += [
+                SpyStarted(spy, c.channel, True) for c in channels if c.channel != spy and c.name.startswith(prefix)
+            ]
     return tuple(found)

@@ -29,11 +29,13 @@ from pbxguard.core.facts import (
     Fact,
     HangupRequested,
     Held,
+    InCall,
     LocalOptimizationBegun,
     LocalOptimizationEnded,
     QueueJoined,
     RecorderSeen,
     RecorderStopSeen,
+    Requested,
     SpyStarted,
     SpyStopped,
     SwitchedOff,
@@ -41,17 +43,21 @@ from pbxguard.core.facts import (
     Unheld,
 )
 from pbxguard.core.ids import BridgeId, LinkedId, Uniqueid
+from pbxguard.core.request import parse_request
 
 Event = Mapping[str, str]
 
 PROMPT_EVENT = "PbxguardPrompt"
 """The dialplan's UserEvent at the callee's door (dialplan/, U())."""
+REQUEST_EVENT = "PbxguardRequest"
+"""The dialplan's UserEvent behind a key that is pressed in the call (dialplan/, config/asterisk/features.conf)."""
 SWITCH = "PBXGUARD"
 """The global variable that switches everything off when it reads ``off``."""
 
 _STATES = {state.value: state for state in ChannelState}
 _NUMBER = re.compile(r"\+?[0-9*#]{1,40}")
 _DIGITS = frozenset("0123456789*#ABCD")
+_IN_CALL = {what.value: what for what in InCall}
 _NOBODY = ("", "none", "<none>")
 _DIALLED = ("AppDial", "AppQueue")
 """What Asterisk calls the application of a channel that somebody dialled."""
@@ -210,14 +216,21 @@ def switched(value: str) -> SwitchedOff | SwitchedOn:
 
 
 def _user_event(event: Event, at: float) -> tuple[Fact, ...]:
-    """The callee's door. A beginning whose counters cannot be read gives no fact: what follows then proves nothing."""
+    """The callee's door, and what is asked for in the call; the dialplan's own only (`framing.py`).
+
+    A prompt's beginning whose counters cannot be read gives no fact: what follows then proves nothing.
+    """
+    if event.get("UserEvent") == REQUEST_EVENT:
+        what = _IN_CALL.get(event.get("What", ""))
+        purposes = parse_request([event.get("Purpose", "")]).purposes
+        return (Requested(_channel(event), what, purposes),) if what is not None else ()
     if event.get("UserEvent") != PROMPT_EVENT:
         return ()
     channel, prompt = _channel(event), event.get("Prompt", "")
     sent, received = _count(event, "Tx"), _count(event, "Rx")
     match event.get("Phase"):
         case "begin" if prompt and sent is not None and received is not None:
-            return (CalleePromptBegun(channel, prompt, sent, received, at),)
+            return (CalleePromptBegun(channel, prompt, sent, received, at, event.get("Formats", "")),)
         case "end":
             key = event.get("Key", "")
             state = event.get("State", "")

@@ -3,9 +3,11 @@
 panoramisk 1.4 is made for programs that may die with their connection. Here it is held to this:
 - it never reconnects and never replays (`WireManager.connection_lost` only tells us);
 - when the connection ends, whoever waits for an answer is told (it leaves its futures waiting);
-- a message has a bound, and bytes are decoded when a message is whole (it decodes chunks);
+- what a caller put into the stream by his number is taken out (`framing.py`);
+- a message and an answer have a bound, and bytes are decoded when a message is whole (it decodes chunks);
 - "successfully queued" without ``Async`` raises no KeyError in `data_received`; an odd answer costs an answer at most;
-- of a header that comes twice, in whatever case, an event keeps the first: later ones can come from a dialplan;
+- of a header that comes twice, in whatever case, an event or an entry of a list keeps the first: later ones can come
+  from a dialplan;
 - nothing is logged: its log lines hold numbers, and the password.
 """
 
@@ -20,12 +22,20 @@ from panoramisk.ami_protocol import AMIProtocol
 from panoramisk.manager import Manager
 from panoramisk.message import Message
 
-from pbxguard.core.errors import ConnectionFailed
+from pbxguard.core.errors import ConnectionFailed, PeerMisbehaved
+
+from .framing import BEGINNING, END, Verdict, goes_on, judge
 
 LARGEST_MESSAGE = 1 << 20
 """Octets. Asterisk's largest (a channel with all its variables) stays far below."""
+MOST_MENDED = 1 << 16
+"""Octets of an event whose end is looked for behind an empty line; then it is none."""
+LARGEST_ANSWER = 32 << 20
+"""Octets of a whole list; of 10,000 channels it has about 7 million."""
 
-END = b"\r\n\r\n"
+VARIABLES = "Variable"
+"""The one header that an entry of a list has for each of many things."""
+
 LOG = logging.getLogger("pbxguard.ami")
 QUIET = logging.Logger("pbxguard.ami.panoramisk", logging.CRITICAL + 1)
 
@@ -37,18 +47,23 @@ def _one(value: Any) -> str:
 
 
 class WireMessage(Message):  # type: ignore[misc]
-    """A response or an event. An event's headers are single strings; answers to actions may hold lists.
+    """A response or an event. An event's headers are single strings; a response may hold lists, and so may the
+    variables of a channel in a list (`Status`), each of which has a header of that name.
 
     A UserEvent answers nothing, whatever it holds: commas in a text that a dialplan puts into one (a caller's name)
     make headers of what stands between them, an ActionID too.
     """
 
+    octets = 0
+    """How long it was on the wire."""
+
     def __init__(self, headers: dict[str, Any], content: str = "") -> None:
         of_dialplan = _one(headers.get("Event", "")) == "UserEvent"
-        if of_dialplan or "ActionID" not in headers:
+        if "Event" in headers or "ActionID" not in headers:
             first: dict[str, tuple[str, str]] = {}
+            listed = VARIABLES if "ActionID" in headers and not of_dialplan else ""
             for name, value in headers.items():
-                first.setdefault(name.lower(), (name, _one(value)))
+                first.setdefault(name.lower(), (name, value if name == listed else _one(value)))
             if of_dialplan:
                 for name in ("actionid", "commandid", "response"):
                     first.pop(name, None)
@@ -56,8 +71,21 @@ class WireMessage(Message):  # type: ignore[misc]
         super().__init__(headers, content)
 
 
+class AnswerTooLong(PeerMisbehaved):
+    """A list does not end."""
+
+
 class WireAction(Action):  # type: ignore[misc]
     """An action that knows when its answer is whole: a list is announced by its first response, by nothing else."""
+
+    octets = 0
+
+    def add_message(self, message: WireMessage) -> bool:
+        """Whether the answer is whole with this. Raises AnswerTooLong."""
+        self.octets += message.octets
+        if self.octets > LARGEST_ANSWER:
+            raise AnswerTooLong("an answer without end")
+        return bool(super().add_message(message))
 
     @property
     def multi(self) -> bool:
@@ -72,6 +100,7 @@ class WireProtocol(AMIProtocol):  # type: ignore[misc]
         self._manager = manager
         self._on_lost = on_lost
         self._buffer = bytearray()
+        self._complained: set[str] = set()
         self.closed = False
 
     def connection_made(self, transport: Any) -> None:
@@ -87,23 +116,46 @@ class WireProtocol(AMIProtocol):  # type: ignore[misc]
         buffer += data
         begin = 0
         while not self.closed and (end := buffer.find(END, look)) >= 0:
-            self._take(bytes(buffer[begin:end]))
+            verdict, block = judge(bytes(buffer[begin:end]).lstrip(b"\r\n"))
+            behind = bytes(buffer[end + len(END) : end + len(END) + BEGINNING])
+            if end - begin < MOST_MENDED and (verdict is Verdict.MORE or goes_on(block, behind)):
+                look = end + 2
+                continue
+            if verdict is not Verdict.OURS and self._first("forged"):
+                LOG.error("ami.forged")
+            if verdict in (Verdict.OURS, Verdict.MENDED):
+                self._take(block)
             begin = look = end + len(END)
         del buffer[:begin]
         if len(buffer) > LARGEST_MESSAGE:
             self.end("a message without end")
 
     def _take(self, block: bytes) -> None:
-        message = WireMessage.from_line(block.decode("utf-8", "replace").strip())
-        if message is None:
+        text = block.decode("utf-8", "replace").strip()
+        if not text:
             return
+        message = WireMessage.from_line(text)
+        if message is None:
+            # Neither event nor answer. It was one: what it said is not known, so begin anew with a snapshot.
+            self.end("something that is no message")
+            return
+        message.octets = len(block)
         try:
             self.handle_message(message)
+        except AnswerTooLong as error:
+            self.end(str(error))
         except Exception as error:
             # An event that we cannot take in is a change that we did not see: begin anew with a snapshot.
-            LOG.error("ami.unreadable", extra={"error": type(error).__name__})
+            if self._first("unreadable"):
+                LOG.error("ami.unreadable", extra={"error": type(error).__name__})
             if "event" in message:
                 self.end("an event could not be taken in")
+
+    def _first(self, fault: str) -> bool:
+        """Told once for each connection: a peer must not fill the log."""
+        first = fault not in self._complained
+        self._complained.add(fault)
+        return first
 
     def connection_lost(self, exc: object) -> None:
         self.end("Asterisk is shutting down" if isinstance(exc, Message) else "closed by the other side")

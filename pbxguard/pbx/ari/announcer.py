@@ -2,15 +2,13 @@
 
 Owns the requests of a visit and their order, not what is due or what counts as heard (`core.announcement`). Each
 visit is fenced: after its StasisEnd, or when the channel comes again, it sends nothing more, since a late `continue`
-would end the next visit. After a freeze the sockets are drained before a deadline is honoured.
+would end the next visit.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import secrets
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, assert_never
 
@@ -24,32 +22,21 @@ from pbxguard.logs import Event, get_logger
 
 from . import translate as ari
 from .connection import AriAddress, AriConnection, AriTiming, ChannelNotOurs, part
+from .performance import Listener, Ordered, Performance
 
 MOST_VISITS = 2000
-MOST_WAITING = 200
-"""Events that may wait for one visit; a channel that sends more is let go."""
-ALLOWANCE = 3.0
-"""Seconds that Asterisk gives us beyond the disclosure and its key wait before it takes the call back."""
-LATE = 0.05
-"""A deadline that fires so late (s) was delayed by a freeze: what came meanwhile is read first."""
-DRAIN = 0.05
+ALLOWANCE = 2.8
+"""Seconds that Asterisk gives us beyond the disclosure and its key wait before it takes the call back: the 3 s that a
+caller waits at most, less what it takes to get here and away."""
+TRIES, ALLOW_WAIT = 2, 0.6
+"""How often that is asked for, and how long (s) for an answer: both fit into what the dialplan gave us."""
 ORPHAN_AFTER = 1.0
 """Seconds after which a channel that was in the application as we connected has its StasisStart, or never gets one."""
 
 _log = get_logger()
 
 
-class Listener(Protocol):
-    """What a visit tells while it runs."""
-
-    async def objected(self) -> None:
-        """He pressed 9."""
-
-    async def concluded(self, outcome: Outcome) -> tuple[Result, tuple[Reason, ...]] | None:
-        """It is over and the result is set. Returns quickly; gives another result to set before the call goes on."""
-
-
-class Visit:
+class Visit(Performance):
     """One channel in our application. `announce` or `leave` must be called, once."""
 
     def __init__(self, connection: AriConnection, start: ari.StasisStarted) -> None:
@@ -58,11 +45,10 @@ class Visit:
         self.caller_number = start.caller_number
         self.arguments = start.arguments[1:]
         self.id = f"pbxguard-{secrets.token_hex(8)}"
-        self.over = False
+        super().__init__()
         self._up = start.up
         self._connection = connection
         self._path = f"/channels/{part(start.channel)}"
-        self._inbox: asyncio.Queue[core.Event] = asyncio.Queue(MOST_WAITING)
         self._formats = ""
 
     async def announce(
@@ -70,101 +56,48 @@ class Visit:
     ) -> Outcome:
         """Play it, listen, set the result, and let the channel go on. Never raises for what Asterisk does."""
         machine = Announcement(self.id, disclosure, timing, goes_on=goes_on)
-        await self._allow(disclosure, timing)
-        events: deque[core.Event] = deque([core.Entered(self._up)])
-        loop = asyncio.get_running_loop()
-        until = loop.time()
-        while True:
-            event = events.popleft() if events else await self._next(until)
-            now = max(loop.time(), until) if isinstance(event, core.DeadlinePassed) else loop.time()
-            for output in machine.handle(event, now):
-                match output:
-                    case core.Wait(moment):
-                        until = moment
-                    case core.ReportObjection():
-                        await listener.objected()
-                    case core.Conclude(outcome):
-                        other = await listener.concluded(outcome)
-                        if other is not None:
-                            await self._try(self._set_result(*other))
-                    case core.Continue():
-                        await self._try(self._continue())
-                    case _:
-                        if (answer := await self._carry_out(output)) is not None:
-                            events.append(answer)
-            if machine.outcome is not None:
-                return machine.outcome
+        return await self.perform(machine, await self._allowed(disclosure, timing), listener)
 
     async def leave(self, result: Result, reasons: tuple[Reason, ...]) -> bool:
         """Set the result and let the channel go on, without a sound. False when it was gone."""
         return await self._try(self._set_result(result, reasons)) and await self._try(self._continue())
 
-    def give(self, event: core.Event) -> None:
-        """An event of this channel, in order."""
-        try:
-            self._inbox.put_nowait(event)
-        except asyncio.QueueFull:
-            self.over = True
-
-    def end(self) -> None:
-        """The channel left: nothing more is sent to it."""
-        self.over = True
-        self.give(core.Gone())
-
-    # -- in
-
-    async def _next(self, until: float) -> core.Event:
-        if self.over and self._inbox.empty():
-            return core.Gone()
-        try:
-            async with asyncio.timeout_at(until):
-                return await self._inbox.get()
-        except TimeoutError:
-            late = asyncio.get_running_loop().time() - until > LATE
-            for _ in range(5):
-                await asyncio.sleep(0)
-            if late:
-                await asyncio.sleep(DRAIN)
-            return core.DeadlinePassed() if self._inbox.empty() else self._inbox.get_nowait()
-
     # -- out
 
-    async def _carry_out(
-        self, output: core.Answer | core.ReadStats | core.Play | core.StopPlayback | core.SetResult
-    ) -> core.Event | None:
-        """One command; its answer, if the core waits for one, is the next event."""
-        try:
-            match output:
-                case core.Answer():
-                    await self._request("POST", f"{self._path}/answer")
-                    return core.Answered()
-                case core.ReadStats():
-                    return await self._read_stats()
-                case core.Play(id, sound):
-                    await self._request("POST", f"{self._path}/play/{part(id)}", media=f"sound:{sound}")
-                    return None
-                case core.StopPlayback(id):
-                    await self._stop(id)
-                    return core.PlaybackStopped()
-                case core.SetResult(result, reasons):
-                    await self._set_result(result, reasons)
-                    return core.ResultSet()
-                case _:
-                    assert_never(output)
-        except ChannelNotOurs:
-            return core.CommandFailed(gone=True)
-        except PbxguardError as error:
-            _log.warning(Event.ARI_REQUEST_FAILED, request=type(output).__name__, reason=str(error))
-            return core.CommandFailed()
+    async def carry_out(self, output: Ordered) -> core.Event | None:
+        match output:
+            case core.Answer():
+                await self._request("POST", f"{self._path}/answer")
+                return core.Answered()
+            case core.ReadStats():
+                return await self._read_stats()
+            case core.Play(id, sound):
+                await self._request("POST", f"{self._path}/play/{part(id)}", media=f"sound:{sound}")
+                return None
+            case core.StopPlayback(id):
+                await self._stop(id)
+                return core.PlaybackStopped()
+            case core.SetResult(result, reasons):
+                await self._set_result(result, reasons)
+                return core.ResultSet()
+            case _:
+                assert_never(output)
+
+    async def concluded(self, other: tuple[Result, tuple[Reason, ...]] | None) -> None:
+        if other is not None:
+            await self._try(self._set_result(*other))
+
+    async def go_on(self) -> None:
+        await self._try(self._continue())
 
     async def _read_stats(self) -> core.Event:
         counters = await self._request("GET", f"{self._path}/rtp_statistics")
         if not self._formats:
             answer = await self._request("GET", f"{self._path}/variable", variable="CHANNEL(audionativeformat)")
-            self._formats = str(answer["value"])
+            self._formats = str(answer["value"]) if isinstance(answer, dict) and "value" in answer else ""
         try:
             return core.StatsRead(int(counters["txoctetcount"]), int(counters["rxcount"]), self._formats)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, ArithmeticError):
             return core.CommandFailed()
 
     async def _stop(self, id: str) -> None:
@@ -181,14 +114,26 @@ class Visit:
             await self._set("PBXGUARD_REASON", "&".join(reason.value for reason in reasons))
         await self._set("PBXGUARD_RESULT", result.value)
 
-    async def _allow(self, disclosure: Disclosure, timing: Timing) -> None:
-        """Until here the dialplan gave us 2 s, since it does not know the disclosure's length."""
+    async def _allowed(self, disclosure: Disclosure, timing: Timing) -> core.Event:
+        """Until here the dialplan gave us 2 s, since it does not know the disclosure's length.
+
+        Without more it would take the call back in the midst of a word: then nothing is begun.
+        """
         length = disclosure.notice_ms / 1000 + (disclosure.key_ms / 1000 if disclosure.key_sound else 0.0)
         key_wait = 0.0 if disclosure.key.mode is Mode.NOTICE else timing.key_wait
-        await self._try(self._set("TIMEOUT(absolute)", str(math.ceil(length + key_wait + ALLOWANCE))))
+        seconds = f"{length + key_wait + ALLOWANCE:.1f}"
+        for _ in range(TRIES):
+            try:
+                await self._set("TIMEOUT(absolute)", seconds, within=ALLOW_WAIT)
+                return core.Entered(self._up)
+            except ChannelNotOurs:
+                return core.CommandFailed(gone=True)
+            except PbxguardError as error:
+                _log.warning(Event.ARI_REQUEST_FAILED, request="Allow", reason=str(error))
+        return core.CommandFailed()
 
-    async def _set(self, name: str, value: str) -> None:
-        await self._request("POST", f"{self._path}/variable", variable=name, value=value)
+    async def _set(self, name: str, value: str, within: float | None = None) -> None:
+        await self._request("POST", f"{self._path}/variable", within, variable=name, value=value)
 
     async def _continue(self) -> None:
         await self._request("POST", f"{self._path}/continue")
@@ -200,14 +145,27 @@ class Visit:
         except PbxguardError:
             return False
 
-    async def _request(self, method: str, path: str, **params: str) -> Any:
+    async def _request(self, method: str, path: str, within: float | None = None, **params: str) -> Any:
         if self.over:
             raise ChannelNotOurs("left")
-        return await self._connection.request(method, path, params=params)
+        return await self._connection.request(method, path, params=params, seconds=within)
 
 
 Door = Callable[[Visit], Awaitable[None]]
 """Decides what a visit hears; calls `announce` or `leave`."""
+
+
+class Guest(Protocol):
+    """Somebody else who has channels of his own in our application: `whisper`."""
+
+    def take(self, event: ari.AriEvent) -> bool:
+        """Whether it is about a channel of his."""
+
+    def lost(self) -> None:
+        """Events were lost."""
+
+    async def found(self, channels: list[Any]) -> None:
+        """As we connected, these were there (ARI's list)."""
 
 
 class Announcer:
@@ -223,6 +181,7 @@ class Announcer:
         self._welcomed: set[str] | None = None
         """While stock is taken: who came, even if he has gone on already."""
         self._group: asyncio.TaskGroup | None = None
+        self.guests: list[Guest] = []
 
     @property
     def visits(self) -> int:
@@ -235,6 +194,8 @@ class Announcer:
             await self.connection.run()
 
     def _on_event(self, event: ari.AriEvent) -> None:
+        if any(guest.take(event) for guest in self.guests):
+            return
         match event:
             case ari.StasisStarted():
                 self._welcome(event)
@@ -298,6 +259,8 @@ class Announcer:
         """What happens from now on is not seen: end every visit, as far as requests still work."""
         for visit in self._visits.values():
             visit.give(core.CommandFailed())
+        for guest in self.guests:
+            guest.lost()
 
     async def _take_stock(self) -> None:
         """Channels that are in the application since before we connected: nobody will ever speak to them.
@@ -310,6 +273,8 @@ class Announcer:
             _log.warning(Event.ARI_REQUEST_FAILED, request="channels", reason=str(error))
             return
         listed = channels if isinstance(channels, list) else []
+        for guest in self.guests:
+            await guest.found(listed)
         suspects = [start for channel in listed if (start := self._in_application(channel)) is not None]
         self._welcomed = set(self._visits)
         await asyncio.sleep(ORPHAN_AFTER)

@@ -36,6 +36,8 @@ all the time that a request has."""
 MEND_REACH = "Is Asterisk running, with enabled=yes in http.conf and in ari.conf, at this address?"
 MEND_LOGIN = "Compare the ari section with the user in ari.conf: name, password, read_only=no."
 
+LARGEST_ANSWER = 16 << 20
+"""Octets. A list of a thousand channels has about one million."""
 CONNECTING = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_AGAIN)
 
 _log = get_logger()
@@ -90,6 +92,7 @@ class AriConnection:
         self._timing = timing or AriTiming()
         self._headers = {
             "Authorization": aiohttp.encode_basic_auth(address.username, address.password),
+            "Accept-Encoding": "identity",  # what is packed has no bound that shows
         }
         self._http: aiohttp.ClientSession | None = None
         self._connected = False
@@ -109,7 +112,7 @@ class AriConnection:
         connector = aiohttp.TCPConnector(limit=POOL, keepalive_timeout=10)  # Asterisk closes idle ones after 15 s
         traces = [_one_by_one(UNPROVEN)]
         async with aiohttp.ClientSession(
-            headers=self._headers, connector=connector, trace_configs=traces
+            headers=self._headers, connector=connector, trace_configs=traces, auto_decompress=False
         ) as self._http:
             pause = self._timing.first_backoff
             while True:
@@ -118,6 +121,9 @@ class AriConnection:
                         pause = self._timing.first_backoff
                 except ConnectionFailed as error:
                     self._complain(error)
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    # A group whose task fails as it is cancelled raises the failure and forgets that we are to end.
+                    raise asyncio.CancelledError
                 if self._replaced:  # no war with the other one at full speed
                     self._replaced, pause = False, self._timing.most_backoff
                 # jitter, so that it is not in step with a failing Asterisk
@@ -150,7 +156,7 @@ class AriConnection:
             raise ConnectionFailed("ari", type(error).__name__, MEND_REACH) from error
         except TimeoutError as error:
             raise ConnectionFailed("ari", "no answer in time", MEND_REACH) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConnectionFailed("ari", "an answer that is not JSON", MEND_REACH) from error
 
     async def _exchange(
@@ -167,7 +173,12 @@ class AriConnection:
                 raise ChannelNotOurs(f"{answer.status}")
             if answer.status >= 400:
                 raise ActionRefused(f"{answer.status}")
-            text = await answer.text()
+            text = bytearray()
+            async for block in answer.content.iter_any():
+                text += block
+                if len(text) > LARGEST_ANSWER:
+                    answer.close()
+                    raise ValueError("too long")
             return json.loads(text) if text else None
 
     async def round_trip(self) -> None:
@@ -241,6 +252,8 @@ class AriConnection:
             if message.type is not aiohttp.WSMsgType.TEXT:
                 break
             self._take(message.data)
+            if self._replaced:  # Asterisk leaves this connection open, and sends it nothing more
+                break
         raise ConnectionFailed("ari", "the event stream ended", MEND_REACH)
 
     def _take(self, text: str) -> None:
@@ -248,7 +261,7 @@ class AriConnection:
             message = json.loads(text)
         except (ValueError, RecursionError):
             message = None
-        kind = str(message.get("type", "")) if isinstance(message, dict) else ""
+        kind = str(message.get("type", ""))[:64] if isinstance(message, dict) else ""
         event = translate(message) if isinstance(message, dict) else None
         match event:
             case BeatReturned(number):
@@ -260,7 +273,7 @@ class AriConnection:
             case None:
                 if kind not in KNOWN and kind not in self._unknown and len(self._unknown) < 100:
                     self._unknown.add(kind)
-                    _log.info(Event.ARI_UNKNOWN_EVENT, type=kind[:64])
+                    _log.info(Event.ARI_UNKNOWN_EVENT, type=kind)
             case _:
                 self._on_event(event)
 
