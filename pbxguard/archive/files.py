@@ -1,12 +1,11 @@
 """The archive on a file system: sealed files, whole or absent.
 
 Owns names and places. Every step can be repeated: putting the same content twice is putting it once, other content
-under a name that is taken is refused. Blocking work runs in threads.
+under a name that is taken is refused. Blocking work runs in threads of its own.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import os
@@ -20,10 +19,14 @@ from typing import BinaryIO
 
 from pbxguard.core.errors import NotFound, StorageFailed, UnsafeValue
 from pbxguard.core.ids import RecordingId
+from pbxguard.fault_points import FaultPoint, reached
+from pbxguard.threads import Threads
 
-from .spool import sync_folder
+from .spool import make_folders, sync_folder
 
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
+THREADS = 4
+"""What a stalled disk can hold up: two that seal, the sweep, and who asks for a file."""
 _PART = ".part-"
 _COMPONENT = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]{0,199}")
 _ID = re.compile(r"[a-z2-7]{16}")
@@ -73,6 +76,9 @@ class FileArchive:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.threads = Threads("archive", THREADS)
+        self._sure: set[Path] = set()
+        """Folders that are known to be on disk."""
 
     async def put(self, relative: str, source: Path) -> None:
         """Copy `source` into place: on disk when this returns. Refuses other content under a name that is taken."""
@@ -81,36 +87,43 @@ class FileArchive:
             with open(source, "rb") as file:
                 shutil.copyfileobj(file, target, 1 << 20)
 
-        await asyncio.to_thread(self._put, relative, copy, lambda: _digest(source))
+        await self.threads.run(self._put, relative, copy, lambda: _digest(source))
 
     async def put_bytes(self, relative: str, content: bytes) -> None:
         """The same with bytes."""
-        await asyncio.to_thread(
+        await self.threads.run(
             self._put, relative, lambda target: target.write(content), lambda: hashlib.sha256(content).digest()
         )
 
     async def open_path(self, relative: str) -> Path:
         """Where it is; raises NotFound."""
         path = self._path(relative)
-        if not await asyncio.to_thread(path.is_file):
+        if not await self.threads.run(path.is_file):
             raise NotFound("the archive has no such file")
         return path
+
+    async def names(self, folder: str, recording: RecordingId) -> Sequence[str]:
+        """Relative names of all files in a day's folder whose own name ends in that recording's id, sorted; those that
+        are only half written are left out."""
+        if not _ID.fullmatch(recording):
+            raise UnsafeValue("not a recording's id")
+        return await self.threads.run(self._names, folder, recording)
 
     async def clear(self, folder: str, recording: RecordingId) -> None:
         """Remove everything in a day's folder whose name ends in that recording's id: what a crash left of it,
         half written or whole, under whatever name. Only for a recording that the index does not know."""
         if not _ID.fullmatch(recording):
             raise UnsafeValue("not a recording's id")
-        await asyncio.to_thread(self._clear, folder, recording)
+        await self.threads.run(self._clear, folder, recording)
 
     async def remove(self, relative: str) -> None:
         """Gone, on disk, when this returns; also when it was gone before."""
-        await asyncio.to_thread(self._remove, relative)
+        await self.threads.run(self._remove, relative)
 
     def prepare(self) -> None:
         """Make the root."""
         with _storage("the archive cannot be prepared"):
-            self.root.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
+            make_folders(self.root, FOLDER_MODE)
 
     def _path(self, relative: str) -> Path:
         parts = relative.split("/")
@@ -121,46 +134,70 @@ class FileArchive:
     def _put(self, relative: str, write: Callable[[BinaryIO], object], digest: Callable[[], bytes]) -> None:
         path = self._path(relative)
         with _storage("the archive cannot be written"):
-            if path.exists():
-                if _digest(path) != digest():
-                    raise StorageFailed("the archive has other content under that name")
-                return
             self._make_folder(path.parent)
+            there = path.exists()
+            if there and _digest(path) != digest():
+                raise StorageFailed("the archive has other content under that name")
             part = path.with_name(_PART + path.name)
-            try:
-                with open(part, "wb", opener=_new) as target:
-                    write(target)
-                    target.flush()
-                    os.fsync(target.fileno())
-                os.replace(part, path)
-            finally:
-                part.unlink(missing_ok=True)
-            sync_folder(path.parent)
+            reached(FaultPoint.ARCHIVE_PUTTING)
+            if not there:
+                try:
+                    with open(part, "wb", opener=_new) as target:
+                        write(target)
+                        reached(FaultPoint.ARCHIVE_PART_WRITTEN)
+                        target.flush()
+                        os.fsync(target.fileno())
+                    reached(FaultPoint.ARCHIVE_PART_SYNCED)
+                    os.replace(part, path)
+                    reached(FaultPoint.ARCHIVE_IN_PLACE)
+                finally:
+                    part.unlink(missing_ok=True)
+            reached(FaultPoint.ARCHIVE_PART_GONE)
+            sync_folder(path.parent)  # also when it was there: who put it may have died before this
+            reached(FaultPoint.ARCHIVE_PUT)
 
     def _make_folder(self, folder: Path) -> None:
-        missing = [f for f in (folder, *folder.parents) if f.is_relative_to(self.root) and not f.exists()]
-        for one in reversed(missing):
-            one.mkdir(mode=FOLDER_MODE, exist_ok=True, parents=one == self.root)
-            sync_folder(one.parent)
+        if not self.root.exists():
+            make_folders(self.root, FOLDER_MODE)
+        for one in reversed([f for f in (folder, *folder.parents) if self.root in f.parents]):
+            if one in self._sure and one.exists():
+                continue
+            one.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            reached(FaultPoint.FOLDER_MADE)
+            sync_folder(one.parent)  # also when it was there: who made it may have died before this
+            reached(FaultPoint.FOLDER_SYNCED)
+            self._sure.add(one)
+
+    def _names(self, folder: str, recording: RecordingId) -> list[str]:
+        path = self._path(folder)
+        with _storage("the archive cannot be looked at"):
+            found = os.listdir(path) if path.is_dir() else []
+        return [f"{folder}/{name}" for name in sorted(found) if f"_{recording}." in name and not name.startswith(_PART)]
 
     def _clear(self, folder: str, recording: RecordingId) -> None:
         path = self._path(folder)
         with _storage("the archive cannot be cleared"):
             if not path.is_dir():
                 return
+            reached(FaultPoint.ARCHIVE_CLEARING)
             for entry in list(os.scandir(path)):
                 if f"_{recording}." in entry.name:
                     path.joinpath(entry.name).unlink(missing_ok=True)
+                    reached(FaultPoint.ARCHIVE_LEFTOVER_REMOVED)
             sync_folder(path)
+            reached(FaultPoint.ARCHIVE_CLEARED)
 
     def _remove(self, relative: str) -> None:
         path = self._path(relative)
         with _storage("the archive's file cannot be removed"):
+            reached(FaultPoint.ARCHIVE_REMOVING)
             try:
-                path.unlink()
+                path.unlink(missing_ok=True)
+                reached(FaultPoint.ARCHIVE_REMOVED)
+                sync_folder(path.parent)  # also when it was gone: who removed it may have died before this
             except (FileNotFoundError, NotADirectoryError):
-                return
-            sync_folder(path.parent)
+                return  # not even its folder is there
+            reached(FaultPoint.ARCHIVE_REMOVED_SYNCED)
 
 
 def _digest(path: Path) -> bytes:

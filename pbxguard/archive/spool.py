@@ -1,7 +1,7 @@
 """The spool: where Asterisk writes a segment's raw tracks, and where nothing stays that may not be kept.
 
 Owns names (opaque ids of ours only), places, room, and the shortening of a file to what a permit covers. What may be
-kept is computed elsewhere (`core/cut.py`). Everything here blocks, but for `wait_complete`: call it in a thread.
+kept is computed elsewhere (`core/cut.py`). Everything here blocks, but for `wait_complete`: `threads` are there for it.
 Asterisk may run as another user and see the folder under another path, so both spellings are kept; a file that we
 may not write (only its folder is ours) is replaced by its kept beginning instead of truncated.
 """
@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +22,12 @@ from pathlib import Path, PurePosixPath
 
 from pbxguard.core.errors import StorageFailed, UnsafeValue
 from pbxguard.core.ids import RecordingId, SegmentId
+from pbxguard.core.records import SpoolState
+from pbxguard.fault_points import FaultPoint, reached
+from pbxguard.threads import Threads
 
+THREADS = 4
+"""What a stalled disk can hold up; a cut syncs two files, so a few at once are quicker than one after the other."""
 SAMPLE_BYTES = 2
 MODE = 0o2770
 _SEGMENT = re.compile(r"([a-z2-7]{16})-(\d{3,6})")
@@ -63,14 +70,17 @@ class Spool:
         self.rate = rate
         self.floor = floor
         self.suffix = ".sln" if rate == 8000 else ".sln16"
+        self.threads = Threads("spool", THREADS)
 
     def prepare(self, group: int | None = None) -> None:
         """Make the folder, ours, with Asterisk's group id `group`, mode 2770: files in it inherit the group."""
         with _storage("the spool folder cannot be made"):
-            self.root.mkdir(parents=True, exist_ok=True)
+            make_folders(self.root, 0o777)
             if group is not None:
                 os.chown(self.root, -1, group)
-            os.chmod(self.root, MODE)
+            # Only where due: the shipped unit forbids to set a group bit (RestrictSUIDSGID), even one that is set.
+            if stat.S_IMODE(self.root.stat().st_mode) != MODE:
+                os.chmod(self.root, MODE)
 
     def files(self, segment: SegmentId) -> SpoolFiles:
         """Paths as pbxguard spells them."""
@@ -83,12 +93,22 @@ class Spool:
         root = Path(self.asterisk_root)
         return SpoolFiles(root / f"{stem}.own{self.suffix}", root / f"{stem}.others{self.suffix}")
 
-    def has_room(self) -> bool:
-        """Whether a new segment may begin; False as well when the folder cannot be looked at."""
+    def state(self) -> SpoolState:
+        """Whether a new segment may begin: it writes a page to a nameless file. Blocks as long as the disk does."""
         try:
-            return shutil.disk_usage(self.root).free >= self.floor
-        except OSError:
-            return False
+            if shutil.disk_usage(self.root).free < self.floor:
+                return SpoolState.FULL
+            handle = os.open(self.root, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(handle, b"\0" * 4096)
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+                return SpoolState.READY  # a file system without such files: its writers will tell
+            return SpoolState.FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else SpoolState.UNWRITABLE
+        return SpoolState.READY
 
     def captured(self, segment: SegmentId) -> Captured:
         """What is there now."""
@@ -119,16 +139,22 @@ class Spool:
         for path in (files.own, files.others):
             with _storage("a spool file cannot be shortened"):
                 _shorten(path, samples * SAMPLE_BYTES, ended)
+        reached(FaultPoint.SPOOL_BOTH_CUT)
         self._sync()
+        reached(FaultPoint.SPOOL_SHORTENED)
 
     def erase(self, segment: SegmentId) -> None:
         """Remove both files; those that are gone already do not matter."""
         files = self.files(segment)
         for path in (files.own, files.others):
             with _storage("a spool file cannot be removed"):
+                reached(FaultPoint.SPOOL_ERASING)
                 path.unlink(missing_ok=True)
+                reached(FaultPoint.SPOOL_FILE_ERASED)
                 path.with_name(path.name + ".part").unlink(missing_ok=True)
+                reached(FaultPoint.SPOOL_COPY_ERASED)
         self._sync()
+        reached(FaultPoint.SPOOL_ERASED)
 
     def segments(self) -> list[SegmentId]:
         """Segments that have a file here, sorted."""
@@ -152,14 +178,18 @@ class Spool:
             folder.mkdir(mode=0o700, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):
                 os.replace(self.root / name, folder / f"{int(at.timestamp())}.{name}")
+            sync_folder(folder)
         self._sync()
 
     def set_apart_before(self, before: datetime) -> list[str]:
-        """Names in the quarantine of what was set apart before then, sorted."""
+        """Names in the quarantine of what was set apart before then, sorted.
+
+        What has no moment in its name came there by another hand: its last change counts.
+        """
         folder = self.root / QUARANTINE
         with _storage("the quarantine cannot be listed"):
-            names = [entry.name for entry in os.scandir(folder)] if folder.is_dir() else []
-        return sorted(name for name in names if int(f"0{name.partition('.')[0]}") < before.timestamp())
+            moments = {entry.name: _moment(entry) for entry in os.scandir(folder)} if folder.is_dir() else {}
+        return sorted(name for name, moment in moments.items() if moment < before.timestamp())
 
     def destroy_set_apart(self, name: str) -> None:
         """Remove one of them."""
@@ -182,13 +212,13 @@ class Spool:
         counts is size and mtime read together.
         """
         loop = asyncio.get_running_loop()
-        last = await asyncio.to_thread(self._fingerprint, segment)
+        last = await self.threads.run(self._fingerprint, segment)
         began = changed = loop.time()
         while loop.time() - changed < quiet:
             if loop.time() - began >= deadline:
                 return False
             await asyncio.sleep(min(0.02, quiet))
-            now = await asyncio.to_thread(self._fingerprint, segment)
+            now = await self.threads.run(self._fingerprint, segment)
             if now != last:
                 last, changed = now, loop.time()
         return True
@@ -231,6 +261,23 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folders(folder: Path, mode: int) -> None:
+    """Make a folder, and those above it that are missing, so that they survive a power cut."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True, mode=mode)
+    for one in missing:
+        with contextlib.suppress(PermissionError):  # one may make a folder where one may not look
+            sync_folder(one.parent)
+
+
+def _moment(entry: os.DirEntry[str]) -> float:
+    """When a file in the quarantine was set apart, in wall-clock seconds."""
+    stamp = entry.name.partition(".")[0]
+    if stamp.isascii() and stamp.isdigit() and len(stamp) < 16:
+        return int(stamp)
+    return entry.stat(follow_symlinks=False).st_ctime
+
+
 def _checked(segment: SegmentId) -> str:
     if not _SEGMENT.fullmatch(segment):
         raise UnsafeValue("not a segment's id")
@@ -242,30 +289,40 @@ def _shorten(path: Path, size: int, ended: float | None) -> None:
         before = path.lstat()
     except FileNotFoundError:
         return
-    if before.st_size > size:
-        try:
-            with open(path, "r+b", opener=_no_links) as file:
+    reached(FaultPoint.SPOOL_CUTTING)
+    try:
+        longer = before.st_size > size
+        with open(path, "r+b" if longer else "rb", opener=_no_links) as file:
+            if longer:
                 file.truncate(size)
-                os.fsync(file.fileno())
-        except PermissionError:
-            _replace_by_beginning(path, size)
+            reached(FaultPoint.SPOOL_CUT)
+            os.fsync(file.fileno())  # also where nothing goes: nobody else brings to disk what Asterisk wrote
+    except PermissionError:
+        _replace_by_beginning(path, size)
+    reached(FaultPoint.SPOOL_CUT_SYNCED)
     if ended is not None:
         # Only a file's owner may set its time; without it a second close drops more, never less.
         with contextlib.suppress(PermissionError):
             os.utime(path, (ended, ended))
+    reached(FaultPoint.SPOOL_DATED)
 
 
 def _replace_by_beginning(path: Path, size: int) -> None:
     part = path.with_name(path.name + ".part")
+    reached(FaultPoint.SPOOL_COPYING)
     part.unlink(missing_ok=True)
+    reached(FaultPoint.SPOOL_COPY_RENEWED)
     left = size
     with open(path, "rb", opener=_no_links) as source, open(part, "xb", opener=_private) as target:
         while left > 0 and (block := source.read(min(left, _BLOCK))):
             target.write(block)
             left -= len(block)
         target.flush()
+        reached(FaultPoint.SPOOL_COPY_WRITTEN)
         os.fsync(target.fileno())
+    reached(FaultPoint.SPOOL_COPY_SYNCED)
     os.replace(part, path)
+    reached(FaultPoint.SPOOL_COPIED)
 
 
 def _no_links(path: str, flags: int) -> int:

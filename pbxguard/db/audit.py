@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, exists, insert, not_, select
+from sqlalchemy import ColumnElement, Row, case, exists, func, insert, not_, select
 
 from pbxguard.core.errors import AuditFailed, StorageFailed
 from pbxguard.core.ids import RecordingId
 from pbxguard.core.records import AuditEntry
+from pbxguard.fault_points import FaultPoint, reached
 
 from .engine import Database
 from .tables import audit, clean
@@ -78,12 +79,15 @@ class SqlAudit:
         """Return when all of them, or raise AuditFailed when none of them as far as we know, are on disk."""
         if not entries:
             return
-        if self._writer is None or self._writer.done():
-            raise AuditFailed("the audit log is not open")
         try:
             rows = [self._row(entry) for entry in entries]
         except (TypeError, ValueError) as error:
             raise AuditFailed("an entry cannot be written down") from error
+        await self._write(rows)
+
+    async def _write(self, rows: list[dict[str, Any]]) -> None:
+        if self._writer is None or self._writer.done():
+            raise AuditFailed("the audit log is not open")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
             self._waiting.put_nowait((rows, done))
@@ -94,6 +98,10 @@ class SqlAudit:
                 await done
         except TimeoutError:
             raise AuditFailed(f"not on disk within {self._commit_seconds} s") from None
+
+    async def check(self) -> None:
+        """Return when something is on disk, leaving no entry; raise AuditFailed when nothing can be written."""
+        await self._write([])
 
     def _row(self, entry: AuditEntry) -> dict[str, Any]:
         if entry.at.tzinfo is None:
@@ -120,8 +128,13 @@ class SqlAudit:
                 batch.append(self._waiting.get_nowait())
             failed: AuditFailed | None = AuditFailed("the audit log was closed")
             try:
-                async with self._database.write() as connection:
-                    await connection.execute(insert(audit), [row for rows, _ in batch for row in rows])
+                reached(FaultPoint.AUDIT_WRITING)
+                rows = [row for rows, _ in batch for row in rows]
+                if rows:
+                    await self._database.execute(insert(audit), rows)
+                else:
+                    await self._database.touch()
+                reached(FaultPoint.AUDIT_WRITTEN)
                 self.transactions += 1
                 failed = None
             except StorageFailed as error:
@@ -171,6 +184,22 @@ class SqlAudit:
     async def half_destroyed(self) -> Sequence[RecordingId]:
         """Of this node: with a ``recording.destroying`` and no ``recording.destroyed``."""
         return await self._recordings_with("recording.destroying", "recording.destroyed")
+
+    async def half_redacted(self) -> Sequence[RecordingId]:
+        """Of this node: with more ``recording.redacting`` than ``recording.redacted``."""
+        begun = func.sum(case((audit.c.kind == "recording.redacting", 1), else_=-1))
+        query = (
+            select(audit.c.recording)
+            .where(audit.c.kind.in_(("recording.redacting", "recording.redacted")), audit.c.node == self._node)
+            .group_by(audit.c.recording)
+            .having(begun > 0)
+            .order_by(audit.c.recording)
+        )
+        try:
+            async with self._database.read() as connection:
+                return [RecordingId(row[0]) for row in await connection.execute(query)]
+        except StorageFailed as error:
+            raise AuditFailed(str(error)) from error
 
     async def read(
         self, *, since: datetime | None = None, kind: str = "", call: str = "", limit: int = 1000

@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, or_, select
+from sqlalchemy import ColumnElement, delete, or_, select, update
 
 from pbxguard.core.commands import CallOutcome
 from pbxguard.core.errors import StorageFailed
@@ -41,6 +41,7 @@ class CallReports:
     def __init__(self, database: Database, node: str) -> None:
         self._database = database
         self._node = node
+        self._upsert = _upsert(database.engine.dialect.name)
         self._waiting: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
         self._some = asyncio.Event()
         self._room = asyncio.Event()
@@ -119,17 +120,7 @@ class CallReports:
             while self._waiting:
                 batch = [self._waiting.popitem(last=False) for _ in range(min(MOST_IN_ONE, len(self._waiting)))]
                 try:
-                    async with self._database.write() as connection:
-                        statement = insert_into(connection, calls)
-                        changed = {
-                            column.name: statement.excluded[column.name]
-                            for column in calls.c
-                            if column.name not in (*_KEY, "began")
-                        }
-                        await connection.execute(
-                            statement.on_conflict_do_update(index_elements=list(_KEY), set_=changed),
-                            [row for _, row in batch],
-                        )
+                    await self._database.execute(self._upsert, [row for _, row in batch])
                 except BaseException:
                     for key, row in reversed(batch):
                         newer = self._waiting.setdefault(key, row)
@@ -158,6 +149,19 @@ class CallReports:
             row = (await connection.execute(select(calls).where(*wanted))).one_or_none()
             return None if row is None else _call(dict(row._mapping))
 
+    async def end_calls(self, boot: str, live: Collection[str]) -> int:
+        """Calls of this node that were going on when they were last heard of, and are not among the `live` ones of
+        this boot of Asterisk: ended, nobody saw when. Gives how many. Raises StorageFailed."""
+        await self._flush_reports()
+        ours = (calls.c.node == self._node, calls.c.ended.is_(False))
+        async with self._database.write() as connection:
+            found = (await connection.execute(select(calls.c.boot, calls.c.call).where(*ours))).all()
+            over = [row for row in found if row.boot != clean(boot) or row.call not in live]
+            for row in over:
+                this = (*ours, calls.c.boot == row.boot, calls.c.call == row.call)
+                await connection.execute(update(calls).where(*this).values(ended=True, recorded=False))
+        return len(over)
+
     async def find_calls(
         self, *, who: str = "", since: datetime | None = None, limit: int = 100
     ) -> Sequence[Mapping[str, Any]]:
@@ -185,6 +189,15 @@ class CallReports:
         query = select(calls).where(*wanted).order_by(calls.c.began.desc(), calls.c.call.desc()).limit(limit)
         async with self._database.read() as connection:
             return [_call(dict(row._mapping)) for row in await connection.execute(query)]
+
+
+def _upsert(dialect: str) -> Any:
+    """A report, or instead of the earlier one of the same call."""
+    statement = insert_into(dialect, calls)
+    changed = {
+        column.name: statement.excluded[column.name] for column in calls.c if column.name not in (*_KEY, "began")
+    }
+    return statement.on_conflict_do_update(index_elements=list(_KEY), set_=changed)
 
 
 def _call(row: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Row, delete, or_, select, update
 from pbxguard.core.errors import NotFound, StorageFailed
 from pbxguard.core.ids import RecordingId
 from pbxguard.core.records import RecordingRow
+from pbxguard.fault_points import FaultPoint, reached
 
 from .calls import CallReports
 from .engine import Database, insert_into
@@ -56,8 +57,9 @@ class SqlIndex(CallReports):
 
         Raises StorageFailed when another file stands under that id: it is never overwritten.
         """
+        reached(FaultPoint.INDEXING)
         async with self._database.write() as connection:
-            statement = insert_into(connection, recordings).values(_values(row)).on_conflict_do_nothing()
+            statement = insert_into(connection.dialect.name, recordings).values(_values(row)).on_conflict_do_nothing()
             if (await connection.execute(statement)).rowcount == 0:
                 known = select(recordings.c.sha256).where(recordings.c.id == row.id)
                 if (await connection.execute(known)).scalar_one() != row.sha256:
@@ -66,7 +68,8 @@ class SqlIndex(CallReports):
             found = {digits_of(number) for number in (row.external_number, *row.other_numbers)} - {""}
             if found:
                 numbers = [{"recording": row.id, "digits": digits} for digits in sorted(found)]
-                await connection.execute(insert_into(connection, recording_numbers).values(numbers))
+                await connection.execute(insert_into(connection.dialect.name, recording_numbers).values(numbers))
+        reached(FaultPoint.INDEXED)
 
     async def recording(self, id: RecordingId) -> RecordingRow:
         """By id, destroyed or not. Raises NotFound, StorageFailed."""
@@ -121,6 +124,27 @@ class SqlIndex(CallReports):
         async with self._database.read() as connection:
             return [_row(row) for row in await connection.execute(query)]
 
+    async def replace_file(self, old_sha256: str, row: RecordingRow) -> bool:
+        """Path, digest, length and manifest of `row`, instead of those of the recording with the old digest.
+
+        False when the recording does not have that digest (any more), or is destroyed. Raises StorageFailed.
+        """
+        values = _values(row)
+        reached(FaultPoint.REDACTION_INDEXING)
+        async with self._database.write() as connection:
+            statement = (
+                update(recordings)
+                .where(
+                    recordings.c.id == clean(row.id),
+                    recordings.c.sha256 == old_sha256,
+                    recordings.c.destroyed.is_(None),
+                )
+                .values({name: values[name] for name in ("path", "sha256", "duration_ms", "manifest")})
+            )
+            changed = (await connection.execute(statement)).rowcount
+        reached(FaultPoint.REDACTION_INDEXED)
+        return changed == 1
+
     async def set_outcome(self, id: RecordingId, outcome: str, contract_end: str) -> None:
         """Raises NotFound when there is no such recording, or no more."""
         await self._change(id, {"outcome": outcome, "contract_end": contract_end})
@@ -141,6 +165,7 @@ class SqlIndex(CallReports):
     async def mark_destroyed(self, id: RecordingId, at: datetime) -> None:
         """Wipe what tells of people, here and in what is known of its call. Idempotent: the first time counts."""
         await self._flush_reports()
+        reached(FaultPoint.INDEX_WIPING)
         async with self._database.write() as connection:
             await connection.execute(
                 update(recordings)
@@ -153,7 +178,9 @@ class SqlIndex(CallReports):
                 .where(calls.c.recording == id)
                 .values({"external_number": "", "external_digits": "", "reference": "", "others": "[]"})
             )
+        reached(FaultPoint.INDEX_WIPED)
         await self._database.scrub()
+        reached(FaultPoint.INDEX_SCRUBBED)
 
     async def live_recordings(self) -> AsyncIterator[RecordingRow]:
         """All that are not destroyed, by id; page by page, so that the rest of the database goes on meanwhile."""
