@@ -1,7 +1,8 @@
 """The wiring: the only place that names concrete adapters. Starts everything, and ends it in order.
 
 Order of a start: database, audit log, spool and archive; then the guard, which refuses everything until it sees; then
-the connections; then the doors. A second service on the same socket refuses to start.
+AMI, which looks for another pbxguard's beat before it does anything; then the doors. A second service on the same
+socket, or on the same Asterisk, refuses to start, and touches nothing of the first one's.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -21,7 +22,7 @@ from pbxguard.api import application, server
 from pbxguard.archive.files import CallerIdStyle, FileArchive
 from pbxguard.archive.spool import Spool
 from pbxguard.cli.context import retention_rules
-from pbxguard.core.errors import PbxguardError, SettingsError
+from pbxguard.core.errors import AnotherGuard, PbxguardError, SettingsError
 from pbxguard.core.facts import Fact, PolicyReloaded, SnapshotTaken
 from pbxguard.core.ids import Uniqueid
 from pbxguard.core.policy import Policy
@@ -38,21 +39,35 @@ from pbxguard.pbx.ami.connection import Address
 from pbxguard.pbx.ami.stopping import stop_recorders
 from pbxguard.pbx.ari.announcer import Announcer
 from pbxguard.pbx.ari.connection import AriAddress
+from pbxguard.pbx.ari.counters import Counters
+from pbxguard.pbx.ari.whisper import Whispers
 from pbxguard.service import lamps
-from pbxguard.service.clock import SystemClock
+from pbxguard.service.clock import SystemClock, machine_boot
+from pbxguard.service.contacts import Contacts
 from pbxguard.service.doors import CalleeDoor, CallerDoor, Heartbeats, Surroundings
 from pbxguard.service.guard import Guard
 from pbxguard.service.quarantine import Quarantine
 from pbxguard.service.recovery import Recovery
+from pbxguard.service.redaction import Redactions
 from pbxguard.service.retention import Retention
 from pbxguard.service.running import Running
 from pbxguard.service.sealing import Sealer
-from pbxguard.settings import Settings, load
+from pbxguard.service.segments import Segments
+from pbxguard.service.telling import Teller
+from pbxguard.settings import Settings, load, needs_restart
 from pbxguard.sound.prompts import Prompts
+from pbxguard.systemd import Systemd
 
 WORK = ".work"
 """Folder in the archive's root for files on their way, and for the watermark."""
 METRICS_SECONDS = 1.0
+READY_SECONDS = 5.0
+"""How long a start waits for Asterisk before it calls itself ready all the same."""
+STUCK_RECORDING_SECONDS, STUCK_SECONDS = 1.0, 60.0
+"""No fact takes so long. While a recorder may run, nobody else would stop it; when none does, it is a slow disk at
+worst, which a restart does not mend."""
+BLIND_SECONDS = 15.0
+"""The connection gives a silent Asterisk up after 4 s; a beat that is later than this was not watched."""
 CALLER_ALIVE, CALLEE_ALIVE = "PBXGUARD_ALIVE_ARI", "PBXGUARD_ALIVE_AGI"
 """Global variables that the shipped dialplan reads: a door whose heartbeat is old is bypassed."""
 
@@ -85,10 +100,13 @@ async def serve(settings: Settings, path: Path | None = None) -> None:
         service = _Service(settings, stores, await asyncio.to_thread(approved, settings))
         try:
             await service.run(stop, reload, path)
+        except AnotherGuard:
+            raise
         except BaseException:
-            # Whatever it was: no recorder outlives its guard. (After a stop they are stopped, and closed, already.)
+            # Whatever it was: no recorder outlives its guard. (After a stop they are stopped, and closed, already;
+            # while another pbxguard lives, they are its own.)
             with contextlib.suppress(PbxguardError):
-                await asyncio.shield(stop_recorders(_ami_address(settings)))
+                await asyncio.shield(stop_recorders(_ami_address(settings), SystemClock()))
             raise
     _log.info(Event.SERVICE_STOPPED)
 
@@ -116,9 +134,9 @@ async def _stores(settings: Settings) -> AsyncIterator[_Stores]:
     )
     archive = FileArchive(settings.archive.root)
     work = settings.archive.root / WORK
-    await asyncio.to_thread(spool.prepare)
-    await asyncio.to_thread(archive.prepare)
-    await asyncio.to_thread(partial(work.mkdir, mode=0o750, exist_ok=True))
+    await spool.threads.run(spool.prepare)
+    await archive.threads.run(archive.prepare)
+    await archive.threads.run(work.mkdir, mode=0o750, exist_ok=True)
     await upgrade(settings.database.url)
     database = await Database.open(settings.database.url)
     try:
@@ -146,6 +164,7 @@ class _Service:
             sink=sink,
             clock=self._clock,
         )
+        segments = Segments(spool=stores.spool, clock=self._clock, policy=self._policy)
         sealer = Sealer(
             spool=stores.spool,
             archive=stores.archive,
@@ -163,9 +182,10 @@ class _Service:
             pbx=self._ami.pbx,
             audit=stores.audit,
             index=stores.index,
+            segments=segments,
             sealer=sealer,
             clock=self._clock,
-            room=stores.spool.has_room,
+            spool=stores.spool.state,
             metrics=self._metrics,
         )
         self._recovery = Recovery(
@@ -173,10 +193,13 @@ class _Service:
             audit=stores.audit,
             index=stores.index,
             recorder=self._ami.recorder,
+            segments=segments,
             sealer=sealer,
             clock=self._clock,
             node=settings.node,
             watermark=stores.work / "watermark",
+            machine=machine_boot(),
+            look_anew=self._ami.pbx.look_anew,
         )
         self._guard.before_snapshot.append(self._recovery.before_snapshot)
         self._guard.before_snapshot.append(self._seal_what_ended)
@@ -191,24 +214,40 @@ class _Service:
             clock=self._clock,
             boot=lambda: self._supervisor.boot,
         )
-        self._callee = CalleeDoor(around)
-        self._guard.listeners.append(self._callee.observe)
         ari = settings.ari
-        self._announcer = Announcer(AriAddress(ari.url, ari.username, ari.read_password()), CallerDoor(around))
+        address = AriAddress(ari.url, ari.username, ari.read_password())
+        self._announcer = Announcer(address, CallerDoor(around))
+        self._whispers = Whispers(
+            self._announcer.connection,
+            application=address.application,
+            put=self._guard.put,
+            seen=lambda: self._guard.beat,
+        )
+        self._announcer.guests.append(self._whispers)
+        self._guard.listeners.append(self._whispers.observe)
+        self._teller = self._guard.tell = Teller(around, self._whispers)
+        self._callee = CalleeDoor(around, Counters(self._announcer.connection).sent)
+        self._guard.listeners.append(self._callee.observe)
+        self._contacts = Contacts(self._policy, self._ami.pbx, self._guard)
+        self._guard.listeners.append(self._contacts.observe)
         self._agi = AgiServer({"outbound": self._callee.answer})
         self._heartbeats = Heartbeats(
             self._ami.pbx,
             self._clock,
             {
                 CALLER_ALIVE: self._announcer.connection.round_trip,
-                CALLEE_ALIVE: self._agi.answers,
+                CALLEE_ALIVE: self._callee_door_works,
             },
         )
         self._quarantine = Quarantine(
             spool=stores.spool, audit=stores.audit, clock=self._clock, knows=self._guard.knows
         )
         self._retention = Retention(
-            index=stores.index, audit=stores.audit, archive=stores.archive, rules=retention_rules(settings)
+            index=stores.index,
+            audit=stores.audit,
+            archive=stores.archive,
+            rules=retention_rules(settings),
+            redactions=Redactions(index=stores.index, audit=stores.audit, archive=stores.archive),
         )
         self._view = Running(
             guard=self._guard,
@@ -228,6 +267,9 @@ class _Service:
             metrics=self._metrics.text,
         )
         self._sealing: set[asyncio.Task[None]] = set()
+        self._systemd = Systemd()
+        self._answers = asyncio.Event()
+        self._rival: AnotherGuard | None = None
 
     async def run(self, stop: asyncio.Event, reload: asyncio.Event, path: Path | None) -> None:
         """Until `stop` is set; then recorders are stopped and their segments closed before anything else ends."""
@@ -235,25 +277,32 @@ class _Service:
         try:
             async with asyncio.TaskGroup() as group:
                 works = (
-                    ("api", server.serve(application.create(self._view), settings.socket.path)),
+                    ("api", self._serve_api()),
                     ("guard", self._guard.run()),
                     ("ami", self._ami.run()),
-                    ("ari", self._announcer.run()),
-                    ("agi", self._agi.run(settings.agi.host, settings.agi.port)),
+                    ("ari", self._once_alone(self._announcer.run)),
+                    ("agi", self._once_alone(partial(self._agi.run, settings.agi.host, settings.agi.port))),
                     ("callee's door", self._callee.run()),
-                    ("heartbeats", self._heartbeats.run()),
+                    ("contacts", self._contacts.run()),
+                    ("teller", self._teller.run()),
+                    ("heartbeats", self._once_alone(self._heartbeats.run)),
+                    ("rival", self._give_way(stop)),
+                    ("ready", self._tell_ready()),
                     ("watermark", self._recovery.keep_watermark()),
+                    ("recovery", self._recovery.retry()),
                     ("retention", self._retention.run(self._clock.utc)),
                     ("quarantine", self._quarantine.run()),
                     ("metrics", self._measure()),
                     ("reload", self._reload(reload, path)),
+                    ("sign of life", self._systemd.keep_alive(self._moves)),
                 )
                 tasks = [group.create_task(work, name=name) for name, work in works]
                 _spare_collections()
-                _log.info(Event.SERVICE_STARTED)
                 await stop.wait()
                 _log.info(Event.SERVICE_STOPPING)
+                self._systemd.stopping()
                 await self._guard.close()
+                await self._whispers.close()
                 for task in tasks:
                     task.cancel()
         except* PbxguardError as group_error:
@@ -261,9 +310,44 @@ class _Service:
                 _log.error(Event.SERVICE_FAILED, reason=getattr(error, "code", type(error).__name__))
             first = group_error.exceptions[0]
             raise (first if isinstance(first, PbxguardError) else group_error) from None
+        if self._rival is not None:
+            raise self._rival
+
+    async def _tell_ready(self) -> None:
+        """Requests are answered, and no other pbxguard is here; without an Asterisk nobody knows, nor need to."""
+        await self._answers.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READY_SECONDS):
+                await self._ami.wait_alone()
+        _log.info(Event.SERVICE_STARTED)
+        self._systemd.ready()
+
+    async def _once_alone(self, work: Callable[[], Awaitable[None]]) -> None:
+        """The doors: a second pbxguard would take them from the first one."""
+        await self._ami.wait_alone()
+        await work()
+
+    async def _give_way(self, stop: asyncio.Event) -> None:
+        self._rival = await self._ami.rival()
+        _log.error(Event.SERVICE_FAILED, reason=self._rival.code, mend=self._rival.diagnostics())
+        stop.set()
+
+    async def _serve_api(self) -> None:
+        path = self._settings.socket.path
+        await server.serve(application.create(self._view), path, answers=self._answers.set)
+
+    def _moves(self) -> bool:
+        """Whether the guard does its work, or is known not to be able to: else we had better be killed."""
+        most = STUCK_RECORDING_SECONDS if self._guard.open_segments else STUCK_SECONDS
+        return self._guard.busy_for <= most and not (self._ami.connected and self._ami.lag > BLIND_SECONDS)
 
     def _policy(self) -> Policy:
         return self._supervisor.policy
+
+    async def _callee_door_works(self) -> None:
+        """It needs both: FastAGI asks what is to be told, ARI counts what was sent of it."""
+        await self._agi.answers()
+        await self._announcer.connection.round_trip()
 
     def _place(self, channel: Uniqueid) -> tuple[str, str] | None:
         seen = self._supervisor.board.channels.get(channel)
@@ -279,28 +363,35 @@ class _Service:
         await lamps.put_out(self._ami.pbx)
 
     async def _reload(self, asked: asyncio.Event, path: Path | None) -> None:
-        """On SIGHUP: lists, purposes, prompts, patterns and modes anew. A broken file changes nothing.
+        """On SIGHUP: lists, purposes, prompts, patterns, periods and modes anew. A broken file changes nothing.
 
-        Connections, folders and the database stay as they were at the start; live recordings go on as far as the
-        new policy permits them.
+        Connections, folders and the database stay as they were at the start, and the log says what waits for a
+        restart; live recordings go on as far as the new policy permits them.
         """
         while True:
             await asked.wait()
             asked.clear()
-            if path is None:
-                continue
-            try:
-                settings = await asyncio.to_thread(load, path)
-                policy = settings.policy(await asyncio.to_thread(approved, settings))
-            except SettingsError as error:
-                _log.error(Event.SETTINGS_REFUSED, keys=[key for key, _, _ in error.mistakes], error=str(error))
-                continue
-            except PbxguardError as error:
-                _log.error(Event.SETTINGS_REFUSED, keys=[], error=error.code)
-                continue
+            if path is not None:
+                self._systemd.reloading()
+                await self._reload_once(path)
+                self._systemd.ready()
+
+    async def _reload_once(self, path: Path) -> None:
+        try:
+            read = await asyncio.to_thread(load, path)
+            settings, waiting = needs_restart(self._settings, read)
+            policy = settings.policy(await asyncio.to_thread(approved, settings))
+            rules = retention_rules(settings)
+        except SettingsError as error:
+            _log.error(Event.SETTINGS_REFUSED, keys=[key for key, _, _ in error.mistakes], error=str(error))
+        except Exception as error:  # whatever it was, the old one holds, and live calls with it
+            reason = error.code if isinstance(error, PbxguardError) else type(error).__name__
+            _log.error(Event.SETTINGS_REFUSED, keys=[], error=reason)
+        else:
             self._supervisor.policy = policy
+            self._retention.rules = rules
             await self._guard.put(PolicyReloaded())
-            _log.info(Event.SETTINGS_LOADED, mode=settings.mode.value, rate=settings.rate)
+            _log.info(Event.SETTINGS_LOADED, mode=settings.mode.value, rate=settings.rate, needs_restart=waiting)
 
     async def _measure(self) -> None:
         metrics = self._metrics
@@ -309,9 +400,17 @@ class _Service:
             metrics.connected.labels("ami").set(self._ami.connected)
             metrics.connected.labels("ari").set(self._announcer.connection.connected)
             metrics.running.set(self._guard.running)
+            metrics.waiting_to_seal.set(self._guard.health.waiting_to_seal)
             metrics.calls.set(len(self._supervisor.calls))
             metrics.facts_waiting.set(self._guard.waiting)
+            self._systemd.status(self._in_words())
             await asyncio.sleep(METRICS_SECONDS)
+
+    def _in_words(self) -> str:
+        """For `systemctl status`; no number of a person."""
+        closed = self._guard.closed()
+        why = f"; nothing is recorded now: {closed[0].value}" if closed else ""
+        return f"{len(self._supervisor.calls)} calls, {self._guard.running} being recorded{why}"
 
 
 def _spare_collections() -> None:

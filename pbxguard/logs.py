@@ -7,9 +7,13 @@ ours log an event's name and `extra` fields; what other libraries say stands und
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import io
 import logging
 import re
 import sys
+import threading
 from collections.abc import Mapping, MutableMapping
 from enum import StrEnum
 from typing import Any, TextIO, cast
@@ -18,6 +22,10 @@ import structlog
 
 from pbxguard.core.numbers import mask
 
+from .outlet import Outlet
+
+FLUSH_SECONDS = 2.0
+"""How long the end of the process waits for a log target that is slow."""
 MAX_TEXT = 2000
 """Longer texts are cut: a peer must not fill the disk through one line."""
 
@@ -51,6 +59,7 @@ class Event(StrEnum):
     SERVICE_STOPPING = "service.stopping"
     SERVICE_STOPPED = "service.stopped"
     SERVICE_FAILED = "service.failed"
+    SERVICE_RIVAL = "service.rival"
     SETTINGS_LOADED = "settings.loaded"
     SETTINGS_REFUSED = "settings.refused"
     SWITCHED_ON = "switch.on"
@@ -65,6 +74,7 @@ class Event(StrEnum):
     AMI_REFUSED = "ami.refused"
     AMI_UNREACHABLE = "ami.unreachable"
     AMI_UNREADABLE = "ami.unreadable"
+    AMI_FORGED = "ami.forged"
     AMI_UNFILTERED = "ami.unfiltered"
     AMI_RESTLESS = "ami.restless"
     AMI_DOUBTFUL_RECORDER_STOPPED = "ami.doubtful_recorder_stopped"
@@ -80,6 +90,7 @@ class Event(StrEnum):
 
     # the picture of the PBX
     SNAPSHOT_TAKEN = "snapshot.taken"
+    PICTURE_WRONG = "picture.wrong"
     BEAT_LATE = "beat.late"
     BEAT_RECOVERED = "beat.recovered"
     FACTS_BEHIND = "facts.behind"
@@ -92,8 +103,17 @@ class Event(StrEnum):
     DISCLOSURE_HEARD = "disclosure.heard"
     DISCLOSURE_NOT_HEARD = "disclosure.not_heard"
     OBJECTED = "party.objected"
+    OBJECTION_BINDS = "objection.binds"
     CONSENTED = "party.consented"
+    PURPOSE_BEGUN = "purpose.begun"
     MARKED_PRIVATE = "call.marked_private"
+
+    # asked for in the call
+    CALL_PAUSED = "call.paused"
+    CALL_RESUMED = "call.resumed"
+    PAUSE_LONG = "call.paused_long"
+    REQUEST_REFUSED = "request.refused"
+    REQUESTS_UNREAD = "request.unread"
 
     # calls and recordings
     CALL_REFUSED = "call.refused"
@@ -102,8 +122,11 @@ class Event(StrEnum):
     RECORDER_STARTED = "recorder.started"
     RECORDER_START_FAILED = "recorder.start_failed"
     RECORDER_STOP_UNANSWERED = "recorder.stop_unanswered"
+    RECORDER_STOPPED_BY_OTHER = "recorder.stopped_by_other"
     FOREIGN_RECORDER = "recorder.foreign"
     SPY_SEEN = "spy.seen"
+    WHISPER_LEFT = "whisper.left"
+    SPY_FORBIDDEN = "spy.forbidden"
     SEGMENT_CLOSED = "segment.closed"
     SEGMENT_EMPTY = "segment.empty"
     SEGMENT_QUARANTINED = "segment.quarantined"
@@ -115,11 +138,18 @@ class Event(StrEnum):
     RECORDING_LOCKED = "recording.locked"
     RECORDING_DESTROYED = "recording.destroyed"
     RECORDING_EXPORTED = "recording.exported"
+    RECORDING_REDACTED = "recording.redacted"
+    REDACTION_FAILED = "recording.redaction_failed"
+    SEALING_FAILED = "sealing.failed"
+    SEALING_RECOVERED = "sealing.recovered"
     SPOOL_FULL = "spool.full"
+    SPOOL_UNWRITABLE = "spool.unwritable"
+    SPOOL_STALLED = "spool.stalled"
     SPOOL_HAS_ROOM = "spool.has_room"
 
     # keeping
     AUDIT_FAILED = "audit.failed"
+    AUDIT_MISSED = "audit.missed"
     AUDIT_RECOVERED = "audit.recovered"
     INDEX_FAILED = "index.failed"
     SWEEP_DONE = "retention.swept"
@@ -128,8 +158,46 @@ class Event(StrEnum):
 
     # the rest
     API_FAILED = "api.failed"
+    LOG_LINES_DROPPED = "log.lines_dropped"
     LIBRARY_LOGGED = "library.logged"
 
+
+ALERTS: Mapping[Event, str] = {
+    Event.AUDIT_FAILED: (
+        "Nothing is recorded until the audit log can be written: look at the database's file or server, its disk's "
+        "room and rights, and who else holds it locked."
+    ),
+    Event.SPOOL_FULL: (
+        "Nothing is recorded until the spool's disk has room again (min_free_mb): free space there. Nothing is deleted "
+        "to make room."
+    ),
+    Event.SPOOL_UNWRITABLE: (
+        "Nothing is recorded until pbxguard can write into the spool folder: look at its owner, its mode (2770) and "
+        "whether its disk is mounted read-only."
+    ),
+    Event.SPOOL_STALLED: (
+        "Nothing is recorded until the spool's disk answers again: look at the disk and at what uses it."
+    ),
+    Event.SEGMENT_EMPTY: (
+        "A recorder ran and left no sample: let Asterisk's user write into the spool folder (its group, mode 2770) and "
+        "see that the disk has room; see Asterisk's log, and whether somebody stops our recorders."
+    ),
+    Event.SEALING_FAILED: (
+        "Recordings wait in the spool and lose nothing: give the archive room and rights, or bring back the index; "
+        "they are sealed by themselves then."
+    ),
+    Event.SPY_FORBIDDEN: (
+        "Somebody listens in on a private, never-record or third-party conversation, which is an offence too (art. "
+        "139b/139c Sr): end it (`asterisk -rx 'channel request hangup ...'`) unless hung_up says that it was, find out "
+        'who dialled ChanSpy and why he may, and keep it from such calls in the dialplan. mode = "enforce" hangs such '
+        "spies up."
+    ),
+    Event.RECORDER_STOP_UNANSWERED: (
+        "Asterisk does not answer a stop, so a recorder may run on (what it writes is cut away): look at Asterisk, and "
+        "run `pbxguard stop-recorders`."
+    ),
+}
+"""What an operator must act on at once (level ``alert``), and what to do."""
 
 _FIRST = ("ts", "level", "event", "node", "call", "recording", "reason")
 """In this order at the front of each line, for people who read along."""
@@ -150,14 +218,30 @@ def get_logger(**bound: Any) -> Log:
     return cast(Log, structlog.get_logger(**bound))
 
 
-def configure(*, level: str = "info", mask_numbers: bool = True, node: str = "", stream: TextIO | None = None) -> None:
-    """Set up the whole process's logging, once, from `app.py` or the command line. `stream` defaults to stdout."""
-    out = stream or sys.stdout
+def alert(event: Event, **more: Any) -> None:
+    """Log one of `ALERTS`, with what to do. For changes of state only: it wakes people."""
+    structlog.get_logger().critical(event, **more, mend=ALERTS[event])
+
+
+def configure(
+    *,
+    level: str = "info",
+    mask_numbers: bool = True,
+    node: str = "",
+    stream: TextIO | None = None,
+    background: bool = False,
+) -> None:
+    """Set up the whole process's logging, once, from `app.py` or the command line. `stream` defaults to stdout.
+
+    `background`: a thread writes the lines to the stream's descriptor, for a service that must never wait for its log.
+    """
+    lines = _Lines(stream or sys.stdout, background)
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
         structlog.stdlib.add_log_level,
+        _name_alerts,
     ]
     last: list[structlog.typing.Processor] = [
         structlog.processors.format_exc_info,
@@ -169,10 +253,10 @@ def configure(*, level: str = "info", mask_numbers: bool = True, node: str = "",
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(out),
+        logger_factory=lambda *_: lines,
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(out)
+    handler = _Handler(lines)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _from_logging],
@@ -203,6 +287,58 @@ def clean(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Mutable
     """A structlog processor: no line break and no control character survives, no text is endless."""
     first = {key: line[key] for key in _FIRST if key in line}
     return {_one_line(key): _cleaned(value) for key, value in {**first, **line}.items()}
+
+
+def _name_alerts(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The highest level has a name of its own here: that a person is to act."""
+    if line.get("level") == "critical":
+        line["level"] = "alert"
+    return line
+
+
+class _Lines:
+    """What structlog and the standard library write finished lines to."""
+
+    def __init__(self, stream: TextIO, background: bool) -> None:
+        self._stream = stream
+        self._one = threading.Lock()
+        self._outlet: Outlet | None = None
+        descriptor = -1
+        with contextlib.suppress(io.UnsupportedOperation):  # a stream in memory stalls nobody
+            descriptor = stream.fileno()
+        if background and descriptor >= 0:
+            self._outlet = Outlet(descriptor, lambda lost: get_logger().warning(Event.LOG_LINES_DROPPED, in_all=lost))
+            atexit.register(self._outlet.flush, FLUSH_SECONDS)
+
+    def write(self, line: str, keep: bool = False) -> None:
+        if self._outlet is not None:
+            self._outlet.put(line + "\n", keep)
+            return
+        with self._one:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+    def msg(self, line: str) -> None:
+        self.write(line)
+
+    def critical(self, line: str) -> None:
+        self.write(line, keep=True)
+
+    debug = info = warning = warn = error = exception = log = msg
+
+
+class _Handler(logging.Handler):
+    """The standard library's way to the same lines."""
+
+    def __init__(self, lines: _Lines) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._lines.write(self.format(record), keep=record.levelno >= logging.CRITICAL)
+        except Exception:  # what logging itself does: a line that cannot be made harms nobody
+            self.handleError(record)
 
 
 class _Node:

@@ -39,6 +39,16 @@ class Metrics:
             ["heard"],
             registry=self.registry,
         )
+        self.reports_dropped = Counter(
+            "pbxguard_call_reports_dropped",
+            "Reports of calls that `why` will never tell, for want of a database",
+            registry=self.registry,
+        )
+        self.waiting_to_seal = Gauge(
+            "pbxguard_recordings_waiting_to_seal",
+            "Recordings whose sealing failed, tried again",
+            registry=self.registry,
+        )
         self.facts_waiting = Gauge("pbxguard_facts_waiting", "Facts in the guard's queue", registry=self.registry)
 
     def refused(self, reason: Reason) -> None:

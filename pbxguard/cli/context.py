@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pbxguard.db.audit import SqlAudit
     from pbxguard.db.index import SqlIndex
     from pbxguard.service.access import Access
+    from pbxguard.service.redaction import Redactions
     from pbxguard.service.retention import Retention
 
 
@@ -39,6 +40,7 @@ class Store:
     archive: FileArchive
     retention: Retention
     access: Access
+    redactions: Redactions
 
 
 @asynccontextmanager
@@ -49,13 +51,17 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
     from pbxguard.db.engine import Database
     from pbxguard.db.index import SqlIndex
     from pbxguard.service.access import Access
+    from pbxguard.service.redaction import Redactions
     from pbxguard.service.retention import Retention
 
     database = await Database.open(settings.database.url)
     try:
         async with SqlAudit(database, settings.node) as audit, SqlIndex(database, settings.node) as index:
             archive = FileArchive(settings.archive.root)
-            retention = Retention(index=index, audit=audit, archive=archive, rules=retention_rules(settings))
+            redactions = Redactions(index=index, audit=audit, archive=archive)
+            retention = Retention(
+                index=index, audit=audit, archive=archive, rules=retention_rules(settings), redactions=redactions
+            )
             access = Access(
                 index=index,
                 audit=audit,
@@ -64,7 +70,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
                 utc=now,
                 disclosure_text=lambda key, digest: _spoken(settings, key, digest),
             )
-            yield Store(settings, audit, index, archive, retention, access)
+            yield Store(settings, audit, index, archive, retention, access, redactions)
     finally:
         await database.close()
 

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import os
-from importlib import resources
-from importlib.resources.abc import Traversable
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pbxguard.core.errors import NotFound, StorageFailed
+from pbxguard.core.errors import StorageFailed
+from pbxguard.settings.example import template
 
 from .options import CONFIG, PROBLEM, Config, Json, emit
-
-
-def template() -> str:
-    """The commented configuration as shipped; raises NotFound when the installation lacks it."""
-    here: list[Traversable] = [
-        resources.files("pbxguard").joinpath("config", "pbxguard.toml"),  # from the wheel
-        Path(__file__).parents[2] / "config" / "pbxguard.toml",  # from a clone
-    ]
-    for place in here:
-        if place.is_file():
-            return place.read_text(encoding="utf-8")
-    raise NotFound("this installation lacks its config/pbxguard.toml")
 
 
 def register(app: typer.Typer) -> None:

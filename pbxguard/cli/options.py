@@ -30,13 +30,18 @@ class Language(Enum):
 
 
 def emit(data: Any, as_json: bool, human: Callable[[], str] | str) -> None:
-    """Print the answer: JSON on one line for programs, else text for people."""
+    """Print the answer: JSON on one line for programs, in ASCII since a terminal may show it, else text for people."""
     if as_json:
-        typer.echo(json.dumps(data, ensure_ascii=False, default=str))
+        typer.echo(json.dumps(data, default=str))
         return
     text = human if isinstance(human, str) else human()
     if text:
-        typer.echo(text)
+        typer.echo(plain(text))
+
+
+def plain(text: str) -> str:
+    """Lines that a terminal only shows: texts from outside may hold what it would obey."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
 
 
 def exit_code(error: PbxguardError) -> int:
@@ -59,12 +64,33 @@ def tell(error: PbxguardError, as_json: bool) -> None:
         "error": {"code": error.code, "message": str(error), "mend": error.diagnostics()},
     }
     if as_json:
-        typer.echo(json.dumps(body, ensure_ascii=False))
+        typer.echo(json.dumps(body))
         return
     if isinstance(error, SettingsError):
-        print("the configuration is broken:", error.diagnostics(), sep="\n", file=sys.stderr)
+        print("the configuration is broken:", plain(error.diagnostics()), sep="\n", file=sys.stderr)
         return
-    print(f"pbxguard: {error}", *filter(None, [error.diagnostics()]), sep="\n", file=sys.stderr)
+    print(*(plain(text) for text in (f"pbxguard: {error}", error.diagnostics()) if text), sep="\n", file=sys.stderr)
+
+
+def application() -> typer.Typer:
+    """The command line without its commands."""
+    app = typer.Typer(
+        name="pbxguard",
+        help="Records business calls on Asterisk, only after the disclosure was heard, and never a third party's.",
+        epilog="Begin with `pbxguard init`, then `pbxguard check`. Exit codes: 0 fine, 1 found a problem, 2 wrong use, "
+        "3 cannot reach a component.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def common(context: typer.Context, config: Config = CONFIG, json: Json = False) -> None:
+        """Both options may also stand before the command."""
+        given_before(context, {"--config": config if config != CONFIG else None, "--json": json or None})
+
+    return app
 
 
 def given_before(context: typer.Context, given: Mapping[str, Any]) -> None:

@@ -183,6 +183,34 @@ def destroy(
     emit(data, json, lambda: _sheet(data))
 
 
+@app.command(
+    epilog="Example: pbxguard recordings redact kq3v5x2m7zabcdef --from 12.5 --to 20 --reason 'card number' --dry-run"
+)
+def redact(
+    id: Id,
+    begin: Annotated[float, typer.Option("--from", metavar="SECONDS", help="From here, in seconds of the file.")],
+    end: Annotated[float, typer.Option("--to", metavar="SECONDS", help="To here.")],
+    reason: Reason,
+    config: Config = CONFIG,
+    json: Json = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be cut.")] = False,
+    actor: Actor = "",
+) -> None:
+    """Cut a span out of a recording for ever ("forgot to pause"); a new seal names the old digest."""
+    from pbxguard.service.access import one_line
+
+    async def work() -> dict[str, Any]:
+        why, who = one_line(reason, "a reason"), one_line(actor or who_asks(), "who asks")
+        async with open_store(settings.load(config)) as store:
+            made = await store.redactions.redact(
+                RecordingId(id), begin, end, reason=why, actor=who, now=now(), dry_run=dry_run
+            )
+            return made.as_json()
+
+    data = run(work())
+    emit(data, json, lambda: _sheet(data))
+
+
 @app.command(epilog="Examples: pbxguard recordings verify kq3v5x2m7zabcdef | pbxguard recordings verify --all --json")
 def verify(
     id: Annotated[str, typer.Argument(metavar="ID", help="A recording's id.")] = "",

@@ -22,5 +22,5 @@ def register(app: typer.Typer) -> None:
         """Run the service in the foreground, until SIGTERM or SIGINT. It logs JSON on standard output."""
         del json  # its log is JSON anyway
         read = settings.load(config)
-        logs.configure(level=read.logs.level, mask_numbers=read.logs.mask_numbers, node=read.node)
+        logs.configure(level=read.logs.level, mask_numbers=read.logs.mask_numbers, node=read.node, background=True)
         importlib.import_module(SERVICE).run(read, config)

@@ -8,6 +8,7 @@ import typer
 
 from pbxguard import settings
 from pbxguard.core.reasons import WORDS, Reason, words
+from pbxguard.logs import ALERTS
 
 from .client import ask
 from .options import CONFIG, PROBLEM, Config, Json, Language, emit
@@ -37,8 +38,10 @@ def _told(data: dict[str, Any], language: str) -> str:
             lines.append(f"closed: {code}")
             continue
         lines.append(f"closed: {words(reason, language)}. {WORDS[reason].mend}".rstrip())
+    mends = {event.value: mend for event, mend in ALERTS.items()}
+    lines += [f"trouble: {code}. {mends.get(code, '')}".rstrip() for code in data.get("troubles", ())]
     width = max((len(key) for key in data), default=0)
-    shown = {key: value for key, value in data.items() if key != "closed"}
+    shown = {key: value for key, value in data.items() if key not in ("closed", "troubles")}
     return "\n".join([f"{key:<{width}}  {_plain(value)}" for key, value in shown.items()] + lines)
 
 

@@ -13,6 +13,7 @@ import typer
 from pbxguard import settings
 from pbxguard.pbx.ami.connection import Address
 from pbxguard.pbx.ami.stopping import stop_recorders
+from pbxguard.service.clock import SystemClock
 
 from .options import CONFIG, Config, Json, emit
 
@@ -24,8 +25,10 @@ def register(app: typer.Typer) -> None:
     def stop(config: Config = CONFIG, json: Json = False) -> None:
         """Stop every recorder of pbxguard's on this Asterisk, at once; for when the service is gone.
 
-        What was captured is cut and sealed by the next start. Calls go on.
+        What was captured is cut and sealed by the next start. Calls go on. While a pbxguard lives there, nothing is
+        stopped: its recorders are its own.
         """
         ami = settings.load_ami(config)  # a mistake elsewhere in the file must not keep a recorder running
-        stopped = asyncio.run(stop_recorders(Address(ami.host, ami.port, ami.username, ami.read_secret())))
+        address = Address(ami.host, ami.port, ami.username, ami.read_secret())
+        stopped = asyncio.run(stop_recorders(address, SystemClock()))
         emit({"stopped": stopped}, json, f"{stopped} recorders stopped")

@@ -49,7 +49,10 @@ def register(app: typer.Typer) -> None:
         emit(
             data,
             json,
-            lambda: "\n".join(says(v, language.value) for v in views) or f"no calls since {moment:%F %H:%M} UTC",
+            lambda: (
+                "\n".join(says(v, language.value) for v in views)
+                or f"no calls with anybody outside since {moment:%F %H:%M} UTC"
+            ),
         )
 
 

@@ -6,7 +6,6 @@ it is made; a copy that then fails has left a line too many, never one too few.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -22,6 +21,7 @@ from pbxguard.core.errors import Ambiguous, NotFound, Protected, StorageFailed, 
 from pbxguard.core.ids import RecordingId
 from pbxguard.core.records import AuditEntry, RecordingRow
 from pbxguard.core.retention import Keep, Outcome, told
+from pbxguard.fault_points import FaultPoint, reached
 
 from .ports import Archive, Audit, Index
 from .retention import DESTROYING, Certificate, Retention, manifest_path
@@ -94,18 +94,20 @@ class Access:
             directory / f"{row.id}.json",
             directory / f"{row.id}.disclosure.txt",
         )
-        await asyncio.to_thread(_check_target, directory, made)
+        await self._archive.threads.run(_check_target, directory, made)
         source = await self._archive.open_path(row.path)
-        if await asyncio.to_thread(file_digest, source) != row.sha256:
+        if await self._archive.threads.run(file_digest, source) != row.sha256:
             raise StorageFailed(f"the file of {row.id} is not what was sealed: `pbxguard recordings verify {row.id}`")
         try:
             manifest = await self._archive.open_path(manifest_path(row.path))
         except NotFound:
             raise StorageFailed(f"the manifest of {row.id} is not in the archive") from None
         data = {"reason": reason, "format": suffix, "sha256": row.sha256}
+        reached(FaultPoint.EXPORT_ALLOWED)
         await self._audit.commit(AuditEntry(EXPORTED, self._utc(), actor=actor, recording=row.id, data=data))
-        sheet = await asyncio.to_thread(disclosure_sheet, row, self._text)
-        await asyncio.to_thread(_copy_all, source, manifest, sheet, made, wav)
+        reached(FaultPoint.EXPORT_COMMITTED)
+        sheet = await self._archive.threads.run(disclosure_sheet, row, self._text)
+        await self._archive.threads.run(_copy_all, source, manifest, sheet, made, wav)
         return made
 
     async def destroy(
@@ -228,6 +230,7 @@ def _copy_all(source: Path, manifest: Path, sheet: str, made: Exported, wav: boo
         begun.append(path)
         return handle
 
+    reached(FaultPoint.EXPORT_COPYING)
     try:
         if wav:
             with os.fdopen(new(made.audio), "w+b") as sound:
@@ -236,15 +239,22 @@ def _copy_all(source: Path, manifest: Path, sheet: str, made: Exported, wav: boo
             with os.fdopen(new(made.audio), "wb") as target, open(source, "rb") as original:
                 while block := original.read(_BLOCK):
                     target.write(block)
+        reached(FaultPoint.EXPORT_AUDIO_COPIED)
         with os.fdopen(new(made.manifest), "wb") as target:
             target.write(manifest.read_bytes())
+        reached(FaultPoint.EXPORT_MANIFEST_COPIED)
         with os.fdopen(new(made.disclosure), "w", encoding="utf-8", errors="replace") as page:
             page.write(sheet)
+        reached(FaultPoint.EXPORT_COPIED)
     except (OSError, soundfile.LibsndfileError) as error:
-        for path in begun:
-            with contextlib.suppress(OSError):
-                path.unlink()
+        _take_back(begun)
         raise StorageFailed(f"the copy cannot be written: {type(error).__name__}") from error
+
+
+def _take_back(begun: list[Path]) -> None:
+    for path in begun:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _write_wav(source: Path, target: Any) -> None:

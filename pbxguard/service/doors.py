@@ -18,6 +18,7 @@ from pbxguard.core.announcement import Outcome, Result, Timing
 from pbxguard.core.callee import CalleeHeard, CalleeNotHeard, CalleeObjected, CalleePrompts, Finding
 from pbxguard.core.errors import AuditFailed, PbxguardError
 from pbxguard.core.facts import (
+    CalleePromptBegun,
     Consented,
     DisclosureBegun,
     DisclosureHeard,
@@ -42,8 +43,11 @@ from .ports import Audit, Clock, FactSink, Pbx
 AUDIT_WAIT = 0.1
 """Seconds that a call waits, after its disclosure, to hear that the audit log failed; then it goes on, and the fact
 follows when it is on disk. At most 300 ms may lie between the key wait's end and ringing."""
+COUNTED = (0.0, 0.6, 0.85)
+"""When what is sent to a callee is counted, in shares of the sound's length: two of these, the first among them, prove
+enough; a busy machine may be late with one."""
 HEARTBEAT = 1.0
-"""Seconds; the dialplan takes a heartbeat older than 2 s for a pbxguard that is away."""
+"""Seconds; the dialplan takes a heartbeat that is more than 2 s old, or as far ahead, for a pbxguard that is away."""
 HEARTBEAT_OLD = 2.0
 HEARTBEAT_RETRY = 0.1
 """Seconds until the next try of a door that does not answer: it is bypassed until then."""
@@ -145,7 +149,7 @@ class Surroundings:
             await self.audit.commit(*(entry_of(fact, at, self.boot()) for fact in facts))
             return True
         except AuditFailed:
-            _log.error(Event.AUDIT_FAILED, call=facts[0].channel)
+            _log.warning(Event.AUDIT_MISSED, call=facts[0].channel)
             return False
 
 
@@ -183,7 +187,7 @@ class CallerDoor:
                     await visit.leave(Result.CONSENTED if consented else Result.DISCLOSED, ())
                 case Due(disclosure):
                     timing = Timing(key_wait=policy.limits.key_wait)
-                    listener = _Telling(around, group, visit.channel, disclosure)
+                    listener = Telling(around, group, visit.channel, disclosure)
                     goes_on = goes_on_despite_objection(policy, disclosure.key.purposes)
                     _log.info(Event.DISCLOSURE_STARTED, call=visit.channel, disclosure=str(disclosure.key))
                     await around.facts.put(DisclosureBegun(visit.channel))
@@ -198,8 +202,8 @@ class CallerDoor:
                     assert_never(answer)
 
 
-class _Telling:
-    """Listens to one announcement; what must not hold up the call is left to the visit's task group."""
+class Telling:
+    """Listens to one announcement, at a door or whispered; what must not hold up the call is left to `group`."""
 
     def __init__(
         self, around: Surroundings, group: asyncio.TaskGroup, channel: Uniqueid, disclosure: Disclosure
@@ -249,11 +253,15 @@ async def _untold(around: Surroundings, channel: Uniqueid, disclosure: Disclosur
     await around.close(DisclosureNotHeard(channel, disclosure.key, reason.value))
 
 
+Counters = Callable[[Uniqueid], Awaitable[tuple[int, int]]]
+"""Packets and octets sent to a channel, read together (`pbx.ari.counters`); raises PbxguardError."""
+
+
 class CalleeDoor:
     """`answer` is the FastAGI handler; `observe` is to hear every fact in AMI's order; `run` owns what follows."""
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
+    def __init__(self, around: Surroundings, counters: Counters) -> None:
+        self._around, self._counters = around, counters
         self._prompts = CalleePrompts()
         self._group: asyncio.TaskGroup | None = None
 
@@ -307,8 +315,11 @@ class CalleeDoor:
 
     def observe(self, fact: Fact) -> None:
         """Judge what Asterisk reports of its prompts."""
-        for finding in self._prompts.handle(fact, self._around.policy()):
+        policy = self._around.policy()
+        for finding in self._prompts.handle(fact, policy):
             self._spawn(self._tell(finding))
+        if isinstance(fact, CalleePromptBegun) and (seconds := self._prompts.seconds(fact.channel, policy)) is not None:
+            self._spawn(self._count(fact.channel, seconds))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         if self._group is None:
@@ -321,6 +332,17 @@ class CalleeDoor:
             await work
         except Exception as error:
             _log.error(Event.DOOR_FAILED, reason=type(error).__name__, exc_info=error)
+
+    async def _count(self, channel: Uniqueid, seconds: float) -> None:
+        """Beside a sound that plays: nobody waits for this."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for share in COUNTED:
+            await asyncio.sleep(began + share * seconds - loop.time())
+            try:
+                self._prompts.sent(channel, *await self._counters(channel))
+            except PbxguardError as error:
+                _log.warning(Event.ARI_REQUEST_FAILED, request="rtp_statistics", reason=str(error))
 
     async def _tell(self, finding: Finding) -> None:
         around = self._around
@@ -338,7 +360,10 @@ class CalleeDoor:
 
 
 class Heartbeats:
-    """Tells the dialplan, once a second, which doors work: each only after its own round trip."""
+    """Tells the dialplan, once a second, which doors work: each only after its own round trip.
+
+    What is told is when the round trip began: nobody knows more, and a freeze in its midst must not look like life.
+    """
 
     def __init__(self, pbx: Pbx, clock: Clock, probes: dict[str, Callable[[], Awaitable[None]]]) -> None:
         """`probes` by global variable (``PBXGUARD_ALIVE_ARI``, ``PBXGUARD_ALIVE_AGI``); each raises when away."""
@@ -358,10 +383,17 @@ class Heartbeats:
     async def _beat(self, variable: str, probe: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
+                began, began_utc = self._clock.now(), self._clock.utc()
                 await probe()
-                await self._pbx.set_global(variable, str(int(self._clock.utc().timestamp())))
-                self._told[variable] = self._clock.now()
+                await self._pbx.set_global(variable, str(int(began_utc.timestamp())))
+                self._told[variable] = began
                 await asyncio.sleep(HEARTBEAT)
+            except asyncio.CancelledError:
+                # Before Python 3.13 a deadline that is over in the very turn in which its answer came (after a freeze)
+                # cancels whatever is awaited next; a door must not be away for ever after.
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
             except PbxguardError:
                 # the adapter logged its change of state; the dialplan sees an old heartbeat
                 await asyncio.sleep(HEARTBEAT_RETRY)

@@ -16,37 +16,51 @@ from typing import assert_never
 from pbxguard.core.commands import (
     CallOutcome,
     Command,
+    CommitBegin,
+    CommitResume,
     HangUp,
+    LookAnew,
+    NoteBinding,
     NoteDoubt,
+    NoteLongPause,
+    NotePrivate,
+    NoteRequest,
+    RefuseRequest,
     ReportCall,
+    ReportSpy,
     SealRecording,
     ShowLamp,
     StartRecording,
     StopRecording,
+    StopTelling,
+    Tell,
 )
 from pbxguard.core.errors import AuditFailed, PbxguardError
 from pbxguard.core.facts import (
-    AuditHealthy,
     BeatReturned,
     Fact,
     SegmentClosed,
     SegmentStarted,
     SegmentStartFailed,
     SnapshotTaken,
-    SpoolHasRoom,
     SwitchedOff,
 )
 from pbxguard.core.ids import RecordingId, SegmentId, Uniqueid
 from pbxguard.core.reasons import Reason
-from pbxguard.core.remembered import DOUBTED
+from pbxguard.core.remembered import DOUBTED, PRIVATE
+from pbxguard.core.segments import ClosedSegment, OpenSegment
 from pbxguard.core.supervisor import Supervisor
-from pbxguard.logs import Event, get_logger
+from pbxguard.fault_points import FaultPoint, reached
+from pbxguard.logs import Event, alert, get_logger
 from pbxguard.metrics import Metrics
 
 from .errands import Errands
+from .health import Health
 from .narrator import Narrator
-from .ports import Audit, AuditEntry, Clock, Index, Pbx, Recorder, RecorderHandle
-from .sealing import ClosedSegment, OpenSegment, Sealer
+from .ports import Audit, AuditEntry, Clock, Index, Pbx, Recorder, RecorderHandle, SpoolState
+from .requests import Requests
+from .sealing import Sealer
+from .segments import Segments
 
 QUEUE = 20_000
 """Facts that may wait; when it is full, the sockets are no longer read."""
@@ -55,9 +69,9 @@ BATCH = 200
 """Facts handled before other tasks get their turn."""
 STOP_RETRY_SECONDS = 0.25
 SEAL_RETRY_SECONDS = 5.0
-HEALTH_SECONDS = 1.0
-ROOM_SECONDS = 2.0
 SEALING_AT_ONCE = 2
+MOST_CALLS = 20_000
+"""Calls whose report may wait here, beside those that wait in the index."""
 NOTHING_SECONDS = 2.0
 """A recorder that ran longer and left no sample is an operator's business."""
 CLOSE_SECONDS = 5.0
@@ -74,6 +88,8 @@ class _Job:
     stop: StopRecording | None = None
     handle: RecorderHandle | None = None
     """Of the recorder, once it runs."""
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once its recorder is known not to run, or never to have run."""
 
 
 @dataclass(slots=True)
@@ -96,32 +112,39 @@ class Guard:
         pbx: Pbx,
         audit: Audit,
         index: Index,
+        segments: Segments,
         sealer: Sealer,
         clock: Clock,
-        room: Callable[[], bool],
+        spool: Callable[[], SpoolState],
         metrics: Metrics,
     ) -> None:
-        """`room` tells whether the spool has room; it may block (a thread calls it)."""
+        """`spool` tries the spool; it may block (a thread calls it)."""
         self.supervisor = supervisor
         self._narrator = Narrator(ours=self._records, metrics=metrics)
         self.listeners: list[Callable[[Fact], None]] = [self._narrator.observe]
         self.before_snapshot: list[Callable[[SnapshotTaken], Awaitable[None]]] = []
         self._recorder, self._pbx, self._audit, self._index = recorder, pbx, audit, index
-        self._sealer, self._clock, self._room = sealer, clock, room
-        self._metrics = metrics
+        self._segments, self._sealer, self._clock, self._metrics = segments, sealer, clock, metrics
+        self.health = Health(facts=self, audit=audit, clock=clock, spool=spool)
+        self.requests = Requests(
+            supervisor=supervisor, facts=self, pbx=pbx, audit=audit, clock=clock, audit_failed=self.health.audit_failed
+        )
+        self.before_snapshot.append(self.requests.before_snapshot)
         self._facts: asyncio.Queue[Fact] = asyncio.Queue(QUEUE)
         self._jobs: dict[SegmentId, _Job] = {}
         self._kept: dict[RecordingId, _Kept] = {}
         self._errands = Errands()
+        self.tell: Callable[[Tell | StopTelling], None] | None = None
+        """Who whispers; it comes after the guard in the wiring."""
         self._calls_waiting: dict[str, tuple[CallOutcome, bool]] = {}
         self._some_calls = asyncio.Event()
         self._sealing = asyncio.Semaphore(SEALING_AT_ONCE)
         self._group: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._healthy = False
-        self._had_room: bool | None = None
         self.sealed = 0
         self.beat = float("-inf")
+        self._since: float | None = None
+        """When the fact in hand was taken up."""
 
     # -- what others see ---------------------------------------------------------------------------------------------
 
@@ -142,6 +165,16 @@ class Guard:
     def running(self) -> int:
         """Recorders wanted now."""
         return len(self.supervisor.running)
+
+    @property
+    def busy_for(self) -> float:
+        """Seconds that the fact in hand has taken so far; 0 when none is."""
+        return 0.0 if self._since is None else self._clock.now() - self._since
+
+    @property
+    def open_segments(self) -> int:
+        """Segments from their permit to their closed files: while there is one, a recorder may run."""
+        return len(self._jobs)
 
     def revoked(self) -> Mapping[SegmentId, float]:
         """Segments that are stopped and not known to be closed, with the last moment proven to be permitted."""
@@ -165,10 +198,10 @@ class Guard:
             workers = [
                 group.create_task(self._take(), name="guard facts"),
                 group.create_task(self._tick(), name="guard ticks"),
-                group.create_task(self._watch_health(), name="guard health"),
-                group.create_task(self._watch_room(), name="guard room"),
+                group.create_task(self.health.watch(), name="guard health"),
                 group.create_task(self._errands.run(), name="guard errands"),
                 group.create_task(self._write_calls(), name="guard calls"),
+                group.create_task(self._segments.growth.run(), name="guard growth"),
             ]
             try:
                 await asyncio.Event().wait()
@@ -195,6 +228,7 @@ class Guard:
                 await asyncio.sleep(0)
 
     async def _one(self, fact: Fact) -> None:
+        self._since = self._clock.now()
         for listener in self.listeners:
             listener(fact)
         if isinstance(fact, BeatReturned):
@@ -202,6 +236,7 @@ class Guard:
         if isinstance(fact, SnapshotTaken):
             await self._remember(fact)
         self._do(self.supervisor.handle(fact, self._clock.now()))
+        self._since = None
 
     async def _note(self, kind: str, channel: Uniqueid) -> None:
         """Into the audit log, after it was acted on."""
@@ -210,7 +245,7 @@ class Guard:
                 AuditEntry(kind, self._clock.utc(), boot=self.supervisor.boot, channel=channel, call=channel)
             )
         except AuditFailed:
-            await self._set_health(False)
+            await self.health.audit_failed()
 
     async def _remember(self, snapshot: SnapshotTaken) -> None:
         """What the audit log knows of the channels that are there: a restart reads it, and nothing else."""
@@ -242,12 +277,41 @@ class Guard:
                     self._spawn(self._seal(command), f"seal {command.recording}")
                 case ReportCall():
                     self._report(command)
+                case ReportSpy():
+                    alert(
+                        Event.SPY_FORBIDDEN,
+                        spy=command.spy,
+                        talkers=list(command.talkers),
+                        reason=command.reasons[0].value,
+                        reasons=[reason.value for reason in command.reasons],
+                        hung_up=command.hung_up,
+                    )
+                case LookAnew(channels=channels):
+                    _log.error(Event.PICTURE_WRONG, channels=len(channels), calls=list(channels[:10]))
+                    self._pbx.look_anew()
                 case NoteDoubt(channel=channel):
                     self._spawn(self._note(DOUBTED, channel), "note doubt")
+                case NotePrivate(channel=channel):
+                    self._spawn(self._note(PRIVATE, channel), "note private")
+                case NoteRequest():
+                    self._spawn(self.requests.note(command), "note request")
+                case NoteBinding():
+                    self._spawn(self.requests.bind(command), "note binding")
+                case CommitBegin():
+                    self._spawn(self.requests.begin(command), "begin")
+                case Tell() | StopTelling():
+                    if self.tell is not None:
+                        self.tell(command)
+                case CommitResume():
+                    self._spawn(self.requests.resume(command), "resume")
+                case RefuseRequest():
+                    self.requests.refuse(command)
+                case NoteLongPause():
+                    self.requests.warn(command)
                 case ShowLamp(endpoint=endpoint, lamp=lamp):
                     self._errands.soon(("lamp", endpoint), partial(self._pbx.set_device_state, endpoint, lamp.value))
                 case HangUp(channel=channel):
-                    self._errands.soon(("hangup", channel), partial(self._pbx.hang_up, channel))
+                    self._errands.soon(("hangup", channel), partial(self._pbx.hang_up, channel), closes=True)
                 case _:
                     assert_never(command)
 
@@ -267,7 +331,11 @@ class Guard:
 
     def _report(self, command: ReportCall) -> None:
         outcome = command.outcome
+        self._calls_waiting.pop(outcome.call, None)
         self._calls_waiting[outcome.call] = (outcome, command.ended)
+        if len(self._calls_waiting) > MOST_CALLS:  # the database is dead: the oldest news of calls goes, no recording
+            del self._calls_waiting[next(iter(self._calls_waiting))]
+            self._metrics.reports_dropped.inc()
         self._some_calls.set()
         if command.ended:
             self._log_end(outcome)
@@ -330,18 +398,21 @@ class Guard:
             await self.put(SegmentStartFailed(job.start.segment, Reason.START_FAILED.value))
             raise
         finally:
+            job.gone.set()
             self._jobs.pop(job.start.segment, None)
 
     async def _permit_and_record(self, job: _Job) -> None:
         command = job.start
-        segment = self._sealer.open_segment(command, self.supervisor.boot)
+        segment = self._segments.open(command, self.supervisor.boot)
+        reached(FaultPoint.PERMIT_DECIDED)
         try:
             await self._audit.commit(segment.entry())
+            reached(FaultPoint.PERMIT_COMMITTED)
         except AuditFailed:
-            _log.error(Event.AUDIT_FAILED, recording=command.recording)
-            await self._set_health(False)
+            await self.health.audit_failed()
             await self.put(SegmentStartFailed(command.segment, Reason.AUDIT_UNHEALTHY.value))
             return
+        await self._predecessors(job)
         sent: float | None = None
         if job.stop is None:  # revoked while the audit was being written: then nothing is begun at all
             try:
@@ -361,27 +432,45 @@ class Guard:
         )
         await self.put(SegmentStarted(command.segment))
         await job.stopped.wait()
-        stopped = await self._stop_recorder(job.handle)
+        ran = await self._stop_recorder(job.handle)
+        stopped = self._clock.now()
+        job.gone.set()
+        if job.stop is not None and Reason.RECORDER_STOPPED in job.stop.reasons and not ran:
+            _log.error(
+                Event.RECORDER_STOPPED_BY_OTHER,
+                call=command.permit.call,
+                recording=command.recording,
+                segment=command.segment,
+            )
         await self._close(job, segment, stopped, sent)
-        await self.put(SegmentClosed(command.segment))
+        await self.put(SegmentClosed(command.segment, ran))
 
-    async def _stop_recorder(self, handle: RecorderHandle) -> float:
-        """Stop until somebody answers; gives the monotonic moment of that answer (S in DESIGN.md)."""
+    async def _predecessors(self, job: _Job) -> None:
+        """Until earlier recorders on the same leg are stopped: a stop that is sent again, since nobody answered the
+        first one, must not hit the new one, to which Asterisk may have given the same id."""
+        leg, earlier = job.start.leg, [one for one in self._jobs.values() if one.stop is not None]
+        for one in [one for one in earlier if one is not job and one.start.leg == leg]:
+            await one.gone.wait()
+
+    async def _stop_recorder(self, handle: RecorderHandle) -> bool:
+        """Stop until somebody answers (S in DESIGN.md is when this returns); whether it ran until then."""
         complained = False
         while True:
+            # Asterisk closes a recorder's files while it holds its channel: on a stalled disk a stop would hang there,
+            # and every other call with it. Nothing gets to such a disk; what was meant for it is cut away later.
+            await self.health.spool_answers()
             try:
-                await self._recorder.stop(handle)
-                return self._clock.now()
+                return await self._recorder.stop(handle)
             except PbxguardError as error:
                 if not complained:
                     complained = True
-                    _log.error(Event.RECORDER_STOP_UNANSWERED, reason=error.code)
+                    alert(Event.RECORDER_STOP_UNANSWERED, reason=error.code)
                 await asyncio.sleep(STOP_RETRY_SECONDS)
 
     async def _close(self, job: _Job, segment: OpenSegment, stopped: float, started: float | None) -> None:
         """Cut it, and note what is left; without a stop of ours (a failed start) nothing of it is kept."""
         stop = job.stop
-        closed = await self._sealer.close_segment(
+        closed = await self._segments.close(
             segment,
             proven=stop.proven if stop else float("-inf"),
             stopped=stopped,
@@ -397,37 +486,40 @@ class Guard:
             segment=segment.segment,
             reason=closed.reasons[0] if closed.reasons else "",
             kept_ms=closed.kept_ms,
+            cut_ms=closed.cut_ms,
         )
-        if started is not None and stopped - started > NOTHING_SECONDS and not closed.captured:
+        if started is not None and stopped - started > NOTHING_SECONDS:
             # It ran and left no sample: Asterisk may not write into the spool, or somebody stopped it.
-            _log.error(Event.SEGMENT_EMPTY, recording=segment.recording, segment=segment.segment)
+            self.health.captured(closed.captured)
+        reached(FaultPoint.SEGMENT_CUT)
         try:
             await self._audit.commit(closed.entry())
+            reached(FaultPoint.SEGMENT_CLOSED)
         except AuditFailed:
-            await self._set_health(False)
+            await self.health.audit_failed()
 
     async def _seal(self, command: SealRecording) -> None:
         """Until it is done: what was captured under a permit is sealed when storage is back."""
         kept = self._kept.setdefault(command.recording, _Kept())  # known to be ours until it is done
-        complained = False
         while True:
             try:
                 async with self._sealing:
                     await self._seal_once(command, kept)
                 self._kept.pop(command.recording, None)
+                self.health.seal_ended(command.recording)
                 return
-            except PbxguardError as error:
+            except (PbxguardError, OSError) as error:
                 self._metrics.seal_failures.inc()
-                if not complained:
-                    complained = True
-                    _log.error(Event.RECORDING_SEAL_FAILED, recording=command.recording, reason=error.code)
+                reason = error.code if isinstance(error, PbxguardError) else "storage_failed"
+                self.health.seal_failed(command.recording, reason)
             await asyncio.sleep(SEAL_RETRY_SECONDS)
 
     async def _seal_once(self, command: SealRecording, kept: _Kept) -> None:
         recording, call = command.recording, command.outcome.call
-        if kept.destroy or command.destroy:
-            await self._sealer.destroy_unsealed(recording, kept.segments, Reason.OBJECTED)
-            _log.info(Event.RECORDING_DESTROYED, call=call, recording=recording, reason=Reason.OBJECTED.value)
+        if kept.destroy or command.destroy or command.private:
+            why = Reason.MARKED_PRIVATE if command.private else Reason.OBJECTED
+            await self._sealer.destroy_unsealed(recording, kept.segments, why)
+            _log.info(Event.RECORDING_DESTROYED, call=call, recording=recording, reason=why.value)
             return
         row = await self._sealer.seal(recording, command.outcome, kept.segments, lock=kept.lock or command.lock)
         if row is None:
@@ -438,31 +530,3 @@ class Guard:
         _log.info(Event.RECORDING_SEALED, call=call, recording=recording, duration_ms=row.duration_ms)
         if row.locked:
             _log.info(Event.RECORDING_LOCKED, call=call, recording=recording)
-
-    # -- health ------------------------------------------------------------------------------------------------------
-
-    async def _set_health(self, healthy: bool) -> None:
-        if healthy is not self._healthy:
-            self._healthy = healthy
-            await self.put(AuditHealthy(healthy))
-
-    async def _watch_health(self) -> None:
-        """While the audit log is not known to be healthy, try it; it is healthy once a line is on disk."""
-        while True:
-            if not self._healthy:
-                try:
-                    await self._audit.commit(AuditEntry("audit.tried", self._clock.utc()))
-                    await self._set_health(True)
-                except AuditFailed:
-                    _log.error(Event.AUDIT_FAILED)
-            await asyncio.sleep(HEALTH_SECONDS)
-
-    async def _watch_room(self) -> None:
-        while True:
-            room = await asyncio.to_thread(self._room)
-            if room is not self._had_room:
-                self._had_room = room
-                await self.put(SpoolHasRoom(room))
-                if not room:
-                    _log.error(Event.SPOOL_FULL)
-            await asyncio.sleep(ROOM_SECONDS)

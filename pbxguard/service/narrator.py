@@ -19,6 +19,8 @@ from pbxguard.core.facts import (
     SpyStarted,
     SwitchedOff,
     SwitchedOn,
+    WhisperBegun,
+    WhisperEnded,
 )
 from pbxguard.core.ids import Uniqueid
 from pbxguard.logs import Event, get_logger
@@ -41,6 +43,7 @@ class Narrator:
         self._room: bool | None = None
         self._late = False
         self._behind = False
+        self._whispers: set[Uniqueid] = set()
 
     def observe(self, fact: Fact) -> None:
         """One fact, before the core hears of it."""
@@ -63,7 +66,11 @@ class Narrator:
             case RecorderSeen(channel=channel):
                 if not self._ours(channel):
                     _log.warning(Event.FOREIGN_RECORDER, channel=channel)
-            case SpyStarted(spy=spy, spied=spied):
+            case WhisperBegun(spy=spy):
+                self._whispers.add(spy)
+            case WhisperEnded(spy=spy):
+                self._whispers.discard(spy)
+            case SpyStarted(spy=spy, spied=spied) if spy not in self._whispers:
                 _log.warning(Event.SPY_SEEN, channel=spied, spy=spy)
             case DisclosureRequested(channel=channel, private=True):
                 _log.info(Event.MARKED_PRIVATE, call=channel)

@@ -7,12 +7,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from pbxguard.core.announcement import Outcome, Result, Timing
 from pbxguard.core.commands import CallOutcome
-from pbxguard.core.facts import Fact
+from pbxguard.core.facts import Fact, InCall
 from pbxguard.core.handles import RecorderHandle as RecorderHandle
 from pbxguard.core.ids import Endpoint, RecordingId, SegmentId, Uniqueid
+from pbxguard.core.purposes import Disclosure
+from pbxguard.core.reasons import Reason
 from pbxguard.core.records import AuditEntry as AuditEntry
 from pbxguard.core.records import RecordingRow as RecordingRow
+from pbxguard.core.records import SpoolState as SpoolState
+from pbxguard.threads import Threads
 
 
 class Clock(Protocol):
@@ -52,6 +57,42 @@ class Pbx(Protocol):
     async def get_global(self, name: str) -> str: ...
     async def set_device_state(self, endpoint: Endpoint, state: str) -> None: ...
     async def hang_up(self, channel: Uniqueid) -> None: ...
+    async def said(self) -> Mapping[Uniqueid, Sequence[InCall]]:
+        """Channels with requests of the dialplan's that nobody took away (`service.requests`)."""
+
+    def look_anew(self) -> None:
+        """Events were lost: begin anew with a snapshot."""
+
+
+class WhisperListener(Protocol):
+    """Told by a whispered disclosure while it runs; as at the caller's door."""
+
+    async def objected(self) -> None: ...
+    async def concluded(self, outcome: Outcome) -> tuple[Result, tuple[Reason, ...]] | None: ...
+
+
+class Whisper(Protocol):
+    """Sounds for one party of a conversation alone (ARI). Neither raises for what Asterisk does."""
+
+    async def play(self, channel: Uniqueid, sound: str, length_ms: int) -> Reason | None:
+        """`sound` as Asterisk spells it, without extension. None when it was heard in full, else why not.
+
+        Takes its length and a few seconds at most; one sound at a time for each party, in the order asked.
+        """
+
+    async def announce(
+        self,
+        channel: Uniqueid,
+        disclosure: Disclosure,
+        timing: Timing,
+        listener: WhisperListener,
+        *,
+        goes_on: bool = False,
+    ) -> Outcome:
+        """A whole disclosure, with its keys."""
+
+    def cancel(self, channel: Uniqueid) -> None:
+        """Break off the disclosure that this party is whispered, or is to be; other sounds go on."""
 
 
 class FactSink(Protocol):
@@ -64,6 +105,9 @@ class Audit(Protocol):
     """Append-only. `commit` returns only when the entries are on disk; raises AuditFailed."""
 
     async def commit(self, *entries: AuditEntry) -> None: ...
+
+    async def check(self) -> None:
+        """Whether an entry could be written now: raises AuditFailed when not; leaves none."""
 
     async def of_recording(self, recording: RecordingId) -> Sequence[AuditEntry]: ...
 
@@ -112,6 +156,10 @@ class Index(Protocol):
 class Archive(Protocol):
     """Where sealed files live: whole or absent."""
 
+    @property
+    def threads(self) -> Threads:
+        """For all that may hang there."""
+
     async def put(self, relative: str, source: Path) -> None:
         """fsync and atomic rename into place; idempotent for equal content, refused for other content."""
 
@@ -119,6 +167,9 @@ class Archive(Protocol):
     async def open_path(self, relative: str) -> Path: ...
     async def remove(self, relative: str) -> None:
         """Idempotent."""
+
+    async def names(self, folder: str, recording: RecordingId) -> Sequence[str]:
+        """All that there is of a recording in a day's folder (``YYYY/MM/DD``), under whatever name."""
 
     async def clear(self, folder: str, recording: RecordingId) -> None:
         """Remove all that a crash left of a recording in a day's folder (``YYYY/MM/DD``), under whatever name."""

@@ -14,6 +14,7 @@ from typing import Protocol
 from pbxguard.core.errors import PbxguardError
 from pbxguard.core.ids import RecordingId, SegmentId
 from pbxguard.logs import Event, get_logger
+from pbxguard.threads import Threads
 
 from .ports import Audit, AuditEntry, Clock
 
@@ -25,8 +26,10 @@ _log = get_logger()
 
 
 class QuarantinedSpool(Protocol):
-    """What we need of `archive.spool.Spool`; all of it blocks."""
+    """What we need of `archive.spool.Spool`; all of it blocks, and is done in its threads."""
 
+    @property
+    def threads(self) -> Threads: ...
     def segments(self) -> list[SegmentId]: ...
     def strangers(self) -> list[str]: ...
     def names(self, segment: SegmentId) -> list[str]:
@@ -72,19 +75,19 @@ class Quarantine:
         if found:
             await self._audit.commit(AuditEntry(SET_APART, now, data={"files": len(found)}))
             for name in sorted(found):
-                await asyncio.to_thread(self._spool.set_apart, name, now)
+                await self._spool.threads.run(self._spool.set_apart, name, now)
             _log.error(Event.SEGMENT_QUARANTINED, files=len(found))
-        over = await asyncio.to_thread(self._spool.set_apart_before, now - KEPT)
+        over = await self._spool.threads.run(self._spool.set_apart_before, now - KEPT)
         if over:
             for name in over:
-                await asyncio.to_thread(self._spool.destroy_set_apart, name)
+                await self._spool.threads.run(self._spool.destroy_set_apart, name)
             await self._audit.commit(AuditEntry(DESTROYED, now, data={"files": len(over)}))
             _log.warning(Event.QUARANTINE_DESTROYED, files=len(over))
 
     async def _unexplained(self) -> frozenset[str]:
         # The spool first: a segment is in the audit log before it has a file.
-        segments = await asyncio.to_thread(self._spool.segments)
-        strangers = await asyncio.to_thread(self._spool.strangers)
+        segments = await self._spool.threads.run(self._spool.segments)
+        strangers = await self._spool.threads.run(self._spool.strangers)
         known = set(await self._audit.unsealed())
         known |= {RecordingId(entry.recording) for entry in await self._audit.open_segments()}
         unknown = [s for s in segments if not ((r := RecordingId(s.rsplit("-", 1)[0])) in known or self._knows(r))]

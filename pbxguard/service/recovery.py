@@ -1,7 +1,8 @@
 """After a restart: what the audit log knows is the memory, and what a dead pbxguard left is cut at its watermark.
 
 Runs before a snapshot reaches the core, so that the very same loop then decides with everything that is known. The
-watermark is the last beat that came back, in wall-clock seconds, written down a few times a second.
+watermark is the last beat that came back, written down a few times a second: by the monotonic clock, which runs on as
+long as the machine does, and by the wall clock for when the machine was started anew.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,15 +24,32 @@ from pbxguard.core.purposes import Direction
 from pbxguard.core.reasons import Reason
 from pbxguard.core.remembered import DOUBTED, Remembered, fact_of
 from pbxguard.core.segments import PERMITTED, OpenSegment
+from pbxguard.fault_points import FaultPoint, reached
 from pbxguard.logs import Event, get_logger
 
 from .guard import Guard
 from .ports import Audit, AuditEntry, Clock, Recorder
 from .sealing import Sealer
+from .segments import Segments
 
 WATERMARK_SECONDS = 0.25
+SEAL_RETRY_SECONDS = 5.0
+RETRY_SECONDS = 1.0
+"""First pause before the audit log is read again; doubled up to `MOST_RETRY_SECONDS`."""
+MOST_RETRY_SECONDS = 60.0
 
 _log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Up to when a segment is proven: `wall` in wall-clock seconds; `monotonic` where this machine's clock knows."""
+
+    wall: float
+    monotonic: float | None = None
+
+
+NOTHING = Bound(0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +60,22 @@ class Watermark:
     """When the last beat that came back was sent; wall-clock seconds."""
     boot: str
     unheld: frozenset[Uniqueid]
-    """Who was in a recorded conversation then, and so not on hold."""
-    revoked: Mapping[str, float] = field(default_factory=dict)
-    """Segments whose permit had ended before, and were not closed: the last moment (wall-clock s) proven for each."""
+    """Who was in a bridge then, and known not to be on hold."""
+    revoked: Mapping[str, Bound] = field(default_factory=dict)
+    """Segments whose permit had ended before, and were not closed: the last moment proven for each."""
+    monotonic: float | None = None
+    """The same as `at` on this machine's monotonic clock; None when the machine was started anew since."""
+
+    @property
+    def bound(self) -> Bound:
+        return Bound(self.at, self.monotonic)
 
 
 class KnownCalls(Protocol):
     """What we need of the index."""
 
     async def known_call(self, boot: str, call: str) -> Mapping[str, Any] | None: ...
+    async def end_calls(self, boot: str, live: Collection[str]) -> int: ...
 
 
 class Recovery:
@@ -63,61 +88,121 @@ class Recovery:
         audit: Audit,
         index: KnownCalls,
         recorder: Recorder,
+        segments: Segments,
         sealer: Sealer,
         clock: Clock,
         node: str,
         watermark: Path,
+        machine: str = "",
+        look_anew: Callable[[], None] = lambda: None,
     ) -> None:
-        """`watermark`: a file of ours, written over."""
+        """`watermark`: a file of ours, written over. `machine` names this boot of the machine, empty when unknown:
+        nothing of the monotonic clock is believed then. `look_anew` asks for another snapshot."""
         self._guard, self._audit, self._index, self._recorder = guard, audit, index, recorder
-        self._sealer, self._clock, self._node, self._path = sealer, clock, node, watermark
+        self._segments, self._sealer, self._clock, self._node, self._path = segments, sealer, clock, node, watermark
+        self._sealing = False
         self._left: list[AuditEntry] | None = None
         """Segments that a dead pbxguard left open and that are not closed yet; None before they were looked for."""
-        self._bounds: dict[str, float] = {}
-        """Of each of those: up to when (wall-clock s) it is proven; written down again until it is closed."""
+        self._bounds: dict[str, Bound] = {}
+        """Of each of those: up to when it is proven; written down again until it is closed."""
+        self._machine, self._look_anew = machine, look_anew
+        self._unread = asyncio.Event()
+        """Set while what a snapshot shows could not be remembered."""
 
     async def before_snapshot(self, snapshot: SnapshotTaken) -> None:
-        """Remember what live channels were told, and deal with what was left behind, as long as anything is."""
+        """Remember what live channels were told, and deal with what was left behind, as long as anything is.
+
+        Everything is read before any of it is believed: half of it would let a segment's number come twice.
+        """
         try:
             channels = [created.channel for created in snapshot.channels]
-            for entry in await self._audit.of_channels(snapshot.boot, channels):
-                fact = fact_of(entry)
-                if isinstance(fact, Remembered):
-                    self._guard.supervisor.memory.note(fact)
-                elif entry.kind == DOUBTED:
-                    self._guard.supervisor.memory.doubt(Uniqueid(entry.channel))
-            if self._left is None:
-                mark = await asyncio.to_thread(_read, self._path)
-                self._trust(mark, snapshot)
+            remembered = await self._audit.of_channels(snapshot.boot, channels)
+            left, mark = self._left, None
+            references: dict[Uniqueid, str] = {}
+            if left is None:
+                mark = await asyncio.to_thread(_read, self._path, self._machine)
                 # Should this be a later snapshot than the first: those of this run are nobody's leftovers.
                 left = [e for e in await self._audit.open_segments() if not self._guard.runs(SegmentId(e.segment))]
-                self._bounds = {e.segment: min(mark.at, mark.revoked.get(e.segment, mark.at)) for e in left}
-                self._left = left
                 for channel in channels:
                     known = await self._index.known_call(snapshot.boot, channel)
                     if known is not None and known["reference"]:
-                        self._guard.supervisor.memory.refer(channel, known["reference"])
-            await self._go_on(snapshot, channels)
-            await self._close_leftovers(self._left, snapshot)
+                        references[channel] = known["reference"]
+                await self._index.end_calls(snapshot.boot, set(channels))
+            numbering = await self._numbering(snapshot, channels, left)
         except PbxguardError as error:
-            # Nothing is remembered: then nobody counts as told, and nothing is recorded.
-            _log.error(Event.AUDIT_FAILED, reason=error.code)
+            # Nothing is remembered: then nobody counts as told, and nothing is recorded. `retry` tries again.
+            _log.error(Event.AUDIT_MISSED, reason=error.code)
+            self._unread.set()
+            return
+        supervisor = self._guard.supervisor
+        supervisor.restore(numbering)
+        for entry in remembered:
+            fact = fact_of(entry)
+            if isinstance(fact, Remembered):
+                supervisor.memory.note(fact)
+            elif entry.kind == DOUBTED:
+                supervisor.memory.doubt(Uniqueid(entry.channel))
+        for channel, reference in references.items():
+            supervisor.memory.refer(channel, reference)
+        if mark is not None:
+            self._trust(mark, snapshot)
+            self._bounds = {e.segment: mark.revoked.get(e.segment, mark.bound) for e in left}
+        self._left = left
+        try:
+            await self._close_leftovers(left, snapshot)
+        except PbxguardError as error:
+            _log.error(Event.AUDIT_MISSED, reason=error.code)
+            self._unread.set()
+
+    async def retry(self) -> None:
+        """Until cancelled: when what a snapshot shows could not be remembered, take another once it can be."""
+        while True:
+            await self._unread.wait()
+            pause = RETRY_SECONDS
+            while True:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, MOST_RETRY_SECONDS)
+                try:
+                    await self._audit.unsealed()
+                    break
+                except PbxguardError:
+                    continue
+            self._unread.clear()
+            self._look_anew()
 
     def _trust(self, mark: Watermark, snapshot: SnapshotTaken) -> None:
         """Hold seen last is trusted after a short absence: no snapshot shows who is on hold."""
         supervisor = self._guard.supervisor
         absence = self._clock.utc().timestamp() - mark.at
+        if mark.monotonic is not None:
+            absence = self._clock.now() - mark.monotonic
         if mark.boot == snapshot.boot and 0 <= absence <= supervisor.policy.limits.hold_trust:
             supervisor.trust_unheld(mark.unheld)
 
     async def seal_ended(self, snapshot: SnapshotTaken) -> None:
-        """Seal recordings whose call ended while we were away."""
-        live = {recording_id(self._node, snapshot.boot, created.channel) for created in snapshot.channels}
+        """Seal recordings whose call ended while we were away; until it is done, should storage be in trouble."""
+        if self._sealing:
+            return  # who is at it looks again himself
+        self._sealing = True
+        try:
+            done = await self._seal_all(snapshot.boot, [created.channel for created in snapshot.channels])
+            while not done:
+                await asyncio.sleep(SEAL_RETRY_SECONDS)
+                supervisor = self._guard.supervisor
+                if supervisor.connected:  # else nobody knows which calls live
+                    done = await self._seal_all(supervisor.boot, list(supervisor.board.channels))
+        finally:
+            self._sealing = False
+
+    async def _seal_all(self, boot: str, channels: Sequence[Uniqueid]) -> bool:
+        """Try each once; whether nothing is left to try. `channels` are those that live."""
+        live = {recording_id(self._node, boot, channel) for channel in channels}
         try:
             unsealed = await self._audit.unsealed()
-        except PbxguardError as error:
-            _log.error(Event.AUDIT_FAILED, reason=error.code)
-            return
+        except PbxguardError:
+            return False  # the alert about the audit log says it
+        await self._erase_settled()
+        done = True
         for recording in unsealed:
             if recording in live or self._guard.knows(recording):
                 continue
@@ -127,7 +212,20 @@ class Recovery:
                 known = await self._index.known_call(first.boot, first.call)
                 await self._sealer.seal(recording, _outcome(recording, first, known))
             except Exception as error:  # one that cannot be read must not keep the others from being sealed
-                _log.error(Event.RECORDING_SEAL_FAILED, recording=recording, reason=type(error).__name__)
+                done = False
+                reason = error.code if isinstance(error, PbxguardError) else type(error).__name__
+                self._guard.health.seal_failed(recording, reason)
+            else:
+                self._guard.health.seal_ended(recording)
+        return done
+
+    async def _erase_settled(self) -> None:
+        """What stands in the spool although the last line about its recording is there."""
+        try:
+            for recording in await self._sealer.in_spool():
+                await self._sealer.erase_settled(recording)
+        except PbxguardError as error:
+            _log.error(Event.RECORDING_SEAL_FAILED, reason=error.code)
 
     async def keep_watermark(self) -> None:
         """Until cancelled: write down the last beat that came back."""
@@ -140,10 +238,10 @@ class Recovery:
                 supervisor = self._guard.supervisor
                 at = self._clock.utc(beat).timestamp()
                 # A permit that ended before this beat is not proven up to it, and its segment may not be closed yet.
-                revoked = {str(segment): self._wall(proven) for segment, proven in self._guard.revoked().items()}
-                mark = Watermark(at, supervisor.boot, supervisor.unheld(), {**self._bounds, **revoked})
+                revoked = {str(segment): self._bound(proven) for segment, proven in self._guard.revoked().items()}
+                mark = Watermark(at, supervisor.boot, supervisor.unheld(), {**self._bounds, **revoked}, beat)
                 try:
-                    await asyncio.to_thread(_write, self._path, mark)
+                    await asyncio.to_thread(_write, self._path, mark, self._machine)
                 except OSError as error:
                     # An older one drops more, never less: a full disk must not end the service.
                     if not complained:
@@ -152,32 +250,39 @@ class Recovery:
                 else:
                     complained = False
 
-    def _wall(self, proven: float) -> float:
-        """A monotonic moment in wall-clock seconds; 0 (nothing is kept) when nothing was proven."""
-        return self._clock.utc(proven).timestamp() if math.isfinite(proven) else 0.0
+    def _bound(self, proven: float) -> Bound:
+        """Of a monotonic moment; nothing is kept when nothing was proven."""
+        return Bound(self._clock.utc(proven).timestamp(), proven) if math.isfinite(proven) else NOTHING
 
     async def _close_leftovers(self, left: list[AuditEntry], snapshot: SnapshotTaken) -> None:
-        """What cannot be closed now is tried again at the next snapshot, or by the next start."""
-        for entry in list(left):
+        """Stop all their recorders, at once, before any is closed. What cannot be closed now is tried again at the next
+        snapshot, or by the next start."""
+        still = [self._stop_leftover(entry, snapshot.boot) for entry in left]
+        for entry, segment in zip(list(left), await asyncio.gather(*still), strict=True):
+            if isinstance(segment, PbxguardError):
+                _log.error(Event.RECORDING_SEAL_FAILED, segment=entry.segment, reason=segment.code)
+                continue
+            if segment is None:
+                _log.error(Event.SEGMENT_QUARANTINED, segment=entry.segment)
+                left.remove(entry)
+                self._bounds.pop(entry.segment, None)
+                continue
+            bound = self._bounds.get(entry.segment, NOTHING)
             try:
-                segment = OpenSegment.from_data(entry.data or {})
-                if segment.boot == snapshot.boot:
-                    handle = await self._recorder.find(segment.leg, segment.segment)
-                    if handle is not None:
-                        await self._recorder.stop(handle)
-                closed = await self._sealer.close_leftover(
-                    segment, watermark=self._bounds.get(entry.segment, 0.0), reasons=(Reason.GUARD_AWAY,)
+                closed = await self._segments.close_leftover(
+                    segment, watermark=bound.wall, monotonic=bound.monotonic, reasons=(Reason.GUARD_AWAY,)
                 )
+                reached(FaultPoint.LEFTOVER_CUT)
                 await self._audit.commit(closed.entry())
+                reached(FaultPoint.LEFTOVER_CLOSED)
                 _log.warning(
                     Event.SEGMENT_CLOSED,
                     recording=segment.recording,
                     segment=segment.segment,
                     reason=Reason.GUARD_AWAY.value,
                     kept_ms=closed.kept_ms,
+                    cut_ms=closed.cut_ms,
                 )
-            except (KeyError, TypeError, ValueError):
-                _log.error(Event.SEGMENT_QUARANTINED, segment=entry.segment)
             except AuditFailed:
                 raise
             except PbxguardError as error:
@@ -186,12 +291,28 @@ class Recovery:
             left.remove(entry)
             self._bounds.pop(entry.segment, None)
 
-    async def _go_on(self, snapshot: SnapshotTaken, channels: Sequence[Uniqueid]) -> None:
+    async def _stop_leftover(self, entry: AuditEntry, boot: str) -> OpenSegment | PbxguardError | None:
+        """Its segment, once its recorder runs no more; why it could not be stopped; None when it cannot be read."""
+        try:
+            segment = OpenSegment.from_data(entry.data or {})
+        except (KeyError, TypeError, ValueError):
+            return None
+        try:
+            handle = await self._recorder.find(segment.leg, segment.segment) if segment.boot == boot else None
+            if handle is not None and await self._recorder.stop(handle):
+                self._guard.supervisor.expect_stop(segment.leg)
+        except PbxguardError as error:
+            return error
+        return segment
+
+    async def _numbering(
+        self, snapshot: SnapshotTaken, channels: Sequence[Uniqueid], left: Sequence[AuditEntry]
+    ) -> dict[RecordingId, int]:
         """Recordings of calls that live on: their segments are numbered on, and sealed with the others."""
         numbering: dict[RecordingId, int] = {}
         unsealed = set(await self._audit.unsealed())
         # Also those whose segments could not be closed just now: their recorder may still write to its files.
-        unsealed |= {RecordingId(entry.recording) for entry in self._left or ()}
+        unsealed |= {RecordingId(entry.recording) for entry in left}
         for channel in channels:
             recording = recording_id(self._node, snapshot.boot, channel)
             if recording in unsealed:
@@ -199,7 +320,7 @@ class Recovery:
                 # The highest number, not how many: one whose line could not be written left a hole, and a number that
                 # came twice would write over the files of the first.
                 numbering[recording] = max((_number(e.segment) for e in entries if e.kind == PERMITTED), default=0)
-        self._guard.supervisor.restore(numbering)
+        return numbering
 
 
 def _outcome(recording: RecordingId, first: AuditEntry, known: Mapping[str, Any] | None) -> CallOutcome:
@@ -232,18 +353,39 @@ def _number(segment: str) -> int:
     return int(digits) if digits.isascii() and digits.isdigit() else 0
 
 
-def _read(path: Path) -> Watermark:
+def _read(path: Path, machine: str) -> Watermark:
+    """Of another boot of the machine, or an unknown one, the monotonic moments mean nothing here."""
     try:
         data = json.loads(path.read_text())
         unheld = frozenset(Uniqueid(str(channel)) for channel in data["unheld"])
-        revoked = {str(segment): float(proven) for segment, proven in data["revoked"].items()}
-        return Watermark(float(data["at"]), str(data["boot"]), unheld, revoked)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        same = bool(machine) and data.get("machine") == machine
+
+        def bound(wall: Any, monotonic: Any = None) -> Bound:
+            return Bound(float(wall), float(monotonic) if same and monotonic is not None else None)
+
+        # An earlier version wrote moments of the wall clock alone.
+        revoked = {
+            str(segment): bound(*proven) if isinstance(proven, list) else bound(proven)
+            for segment, proven in data["revoked"].items()
+        }
+        last = bound(data["at"], data.get("monotonic"))
+        return Watermark(last.wall, str(data["boot"]), unheld, revoked, last.monotonic)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return Watermark(0.0, "", frozenset())
 
 
-def _write(path: Path, mark: Watermark) -> None:
+def _write(path: Path, mark: Watermark, machine: str) -> None:
     part = path.with_suffix(".part")
-    data = {"at": mark.at, "boot": mark.boot, "unheld": sorted(mark.unheld), "revoked": dict(mark.revoked)}
+    data = {
+        "at": mark.at,
+        "monotonic": mark.monotonic,
+        "machine": machine,
+        "boot": mark.boot,
+        "unheld": sorted(mark.unheld),
+        "revoked": {segment: [bound.wall, bound.monotonic] for segment, bound in mark.revoked.items()},
+    }
+    reached(FaultPoint.WATERMARK_WRITING)
     part.write_text(json.dumps(data))
+    reached(FaultPoint.WATERMARK_WRITTEN)
     os.replace(part, path)
+    reached(FaultPoint.WATERMARK_REPLACED)

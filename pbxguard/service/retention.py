@@ -18,6 +18,7 @@ from pbxguard.core.errors import NotFound, PbxguardError, Protected, StorageFail
 from pbxguard.core.ids import PurposeName, RecordingId
 from pbxguard.core.records import AuditEntry, RecordingRow
 from pbxguard.core.retention import CALLS_KEPT, RULES, Destroy, Keep, Kept, Period, Rule, due
+from pbxguard.fault_points import FaultPoint, reached
 from pbxguard.logs import Event, get_logger
 
 from .ports import Archive, Audit, Index
@@ -36,6 +37,11 @@ _log = get_logger()
 class SweptAudit(Audit, Protocol):
     async def half_destroyed(self) -> Sequence[RecordingId]:
         """Recordings with a ``recording.destroying`` and no ``recording.destroyed``."""
+
+
+class Unfinished(Protocol):
+    async def finish_all(self, now: datetime) -> Sequence[tuple[str, str]]:
+        """End what a crash left half done; (recording, why) of what could not be ended."""
 
 
 class SweptIndex(Index, Protocol):
@@ -121,10 +127,13 @@ class Retention:
         archive: Archive,
         rules: Mapping[PurposeName, Rule] = RULES,
         calls_kept: Period = CALLS_KEPT,
+        redactions: Unfinished | None = None,
     ) -> None:
+        """`redactions`: what a crash left half cut is ended by each sweep, and before a destruction."""
         self._index, self._audit, self._archive = index, audit, archive
         self.rules = rules
         self._calls_kept = calls_kept
+        self._redactions = redactions
         self._alone = asyncio.Lock()
 
     def decide(self, row: RecordingRow, now: datetime) -> Keep | Destroy:
@@ -158,6 +167,8 @@ class Retention:
             destroyed: list[Certificate] = []
             failed: list[tuple[str, str]] = []
             half = set(await self._audit.half_destroyed())
+            if not dry_run and self._redactions is not None:
+                failed.extend(await self._redactions.finish_all(now))
             if not dry_run:
                 for recording in sorted(half):
                     await self._attempt(self._end(recording, now), recording, destroyed, failed)
@@ -188,6 +199,8 @@ class Retention:
         (`despite_lock`). Raises NotFound, Protected, AuditFailed, StorageFailed.
         """
         async with self._alone:
+            if self._redactions is not None:
+                await self._redactions.finish_all(now)
             row = await self._index.recording(recording)
             if row.destroyed is not None:
                 raise Protected(f"recording {recording} was destroyed already")
@@ -231,6 +244,7 @@ class Retention:
         return await self._end(recording, now)
 
     async def _begin(self, row: RecordingRow, ground: str, reason: str, actor: str, now: datetime) -> None:
+        reached(FaultPoint.DESTRUCTION_DECIDED)
         await self._audit.commit(
             AuditEntry(
                 DESTROYING,
@@ -247,6 +261,7 @@ class Retention:
                 },
             )
         )
+        reached(FaultPoint.DESTRUCTION_BEGUN)
 
     async def _end(self, recording: RecordingId, now: datetime) -> Certificate:
         """From a line that it begins to the line that it is done; every step may have been done before."""
@@ -257,9 +272,11 @@ class Retention:
             file_found = await self._is_there(row.path)
             await self._archive.remove(row.path)
             await self._archive.remove(manifest_path(row.path))
-            await self._index.mark_destroyed(recording, now)
+        await self._index.mark_destroyed(recording, now)  # again, should a crash have come before its scrubbing
         data = {**(begun.data or {}), "file_found": file_found}
+        reached(FaultPoint.DESTRUCTION_DONE)
         await self._audit.commit(AuditEntry(DESTROYED, now, actor=begun.actor, recording=recording, data=data))
+        reached(FaultPoint.DESTRUCTION_CERTIFIED)
         _log.info(Event.RECORDING_DESTROYED, recording=recording, reason=str(data.get("ground", "")))
         return Certificate(
             recording=recording,

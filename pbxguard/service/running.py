@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from pbxguard import __version__
-from pbxguard.core.facts import SwitchedOff, SwitchedOn
+from pbxguard.core.facts import InCall, SwitchedOff, SwitchedOn
+from pbxguard.core.ids import PurposeName
 from pbxguard.core.policy import Policy
 
 from . import calls
@@ -63,6 +64,8 @@ class Running:
             "live_calls": len(self._guard.supervisor.calls),
             "recording": self._guard.running,
             "sealed": self._guard.sealed,
+            "waiting_to_seal": self._guard.health.waiting_to_seal,
+            "troubles": list(self._guard.health.troubles),
             "facts_waiting": self._guard.waiting,
             "approved_disclosures": len(policy.disclosures),
         }
@@ -80,6 +83,10 @@ class Running:
         """Set Asterisk's global variable, which every door reads, and tell the guard. Raises ConnectionFailed."""
         await self._pbx.set_global(SWITCH, "on" if on else "off")
         await self._guard.put(SwitchedOn() if on else SwitchedOff())
+
+    async def ask(self, call: str, what: InCall, actor: str, purposes: Sequence[str] = ()) -> None:
+        """As `Requests.ask`."""
+        await self._guard.requests.ask(call, what, actor, [PurposeName(name) for name in purposes])
 
     def metrics(self) -> bytes:
         """Prometheus' text format."""

@@ -1,4 +1,4 @@
-"""From a stopped recorder to one sealed file: cut, join, encode, tag, hash, archive, index, erase.
+"""From cut segments to one sealed file: join, encode, tag, hash, archive, index, erase.
 
 Owns the order of the steps. Each can be repeated: a recording is sealed once however often it is asked for, and a
 crash between any two steps loses nothing, because the spool goes only after the index has the recording, and the audit
@@ -8,7 +8,6 @@ line ``recording.sealed`` comes last. What is sealed depends on no clock.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -18,47 +17,31 @@ from typing import Any
 
 from pbxguard import __version__
 from pbxguard.archive.files import CallerIdStyle, day_folder, stem
-from pbxguard.archive.spool import Captured, Spool
-from pbxguard.core.commands import CallOutcome, StartRecording
-from pbxguard.core.cut import FRAME, dropped_samples, on_monotonic, place, recorder_end
+from pbxguard.archive.spool import Spool
+from pbxguard.core.commands import CallOutcome
 from pbxguard.core.defaults import CONTRACT_EVIDENCE
 from pbxguard.core.errors import NotFound, StorageFailed
+from pbxguard.core.facts import MarkedPrivate
 from pbxguard.core.ids import RecordingId
 from pbxguard.core.manifest import Objection, SealedFile, Sealing, build, canonical, tags
 from pbxguard.core.policy import Policy
 from pbxguard.core.purposes import Direction, OnObjection
 from pbxguard.core.reasons import Reason
+from pbxguard.core.remembered import BOUND, fact_of
 from pbxguard.core.segments import (
     CLOSED,
-    CUT_AT_WATERMARK,
-    LONGER_THAN_SPAN,
-    SHORTER_THAN_SPAN,
-    SPOOL_FAILED,
-    STILL_WRITTEN,
-    TRACKS_DIFFER,
-    WALL_CLOCK_STEPPED,
 )
 from pbxguard.core.segments import ClosedSegment as ClosedSegment
 from pbxguard.core.segments import OpenSegment as OpenSegment
-from pbxguard.sound.flac import encode, sha256, write_tags
+from pbxguard.fault_points import FaultPoint, reached
+from pbxguard.sound.flac import encode, sha256, tags_part, write_tags
 from pbxguard.sound.tracks import Joined, Piece
 
 from .ports import Archive, Audit, AuditEntry, Clock, Index, RecordingRow
 
 SEALED, EMPTY, DESTROYED = "recording.sealed", "recording.empty", "recording.destroyed"
-COMPLETE_SECONDS = 1.0
-"""How long the files of a stopped recorder may go on changing: measured 50 ms at most."""
 LOCK_DAYS = 14
 """How long the privacy officer has to decide about a disputed recording (LAW.md 4)."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """Seconds after a segment was opened: its recorder's start (at the earliest), its end E, and the proven R."""
-
-    begin: float
-    end: float
-    proven: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +57,8 @@ class _Sealed:
 
 
 class Sealer:
-    """Closes segments and seals recordings. `policy` gives the present policy; `work` is a folder of ours on the
-    archive's disk, for files on their way."""
+    """Seals recordings. `policy` gives the present policy; `work` is a folder of ours on the archive's disk, for files
+    on their way."""
 
     def __init__(
         self,
@@ -96,129 +79,6 @@ class Sealer:
         self._node, self._work, self._caller_id, self._version = node, work, caller_id, version
         self._locks: dict[RecordingId, tuple[asyncio.Lock, int]] = {}
 
-    # -- segments ----------------------------------------------------------------------------------------------------
-
-    def open_segment(self, command: StartRecording, boot: str) -> OpenSegment:
-        """What must be in the audit log (`entry()`) before the recorder is started on the files named in it."""
-        permit, purposes = command.permit, self._policy().purposes
-        files = self._spool.asterisk_files(command.segment)
-        opened = self._clock.now()
-        return OpenSegment(
-            recording=command.recording,
-            segment=command.segment,
-            boot=boot,
-            call=permit.call,
-            leg=command.leg,
-            purposes=permit.purposes,
-            bases=tuple(purposes[name].basis.value for name in permit.purposes),
-            direction=permit.direction.value,
-            told=permit.told,
-            opened=opened,
-            opened_utc=self._clock.utc(opened),
-            wall_offset=self._clock.wall_offset(),
-            own_file=files.own,
-            others_file=files.others,
-        )
-
-    async def close_segment(
-        self,
-        segment: OpenSegment,
-        *,
-        proven: float,
-        stopped: float,
-        reasons: Sequence[Reason],
-        started: float | None = None,
-        destroy: bool = False,
-        lock: bool = False,
-    ) -> ClosedSegment:
-        """Cut a stopped segment in the spool, at once, to what its permit covers.
-
-        Monotonic seconds: `proven` is R (minus infinity: nothing is kept), `stopped` when the recorder's stop was
-        answered, `started` when its start was sent, where that is known better than `segment.opened`. `destroy` and
-        `lock` as in `StopRecording`: kept with the segment, so that a restart knows. Never raises for the disk: what
-        could not be read is not kept, and a note says so.
-        """
-        notes: list[str] = []
-        complete, captured = True, Captured(0, 0, None)
-        try:
-            if proven != -math.inf:
-                complete = await self._spool.wait_complete(segment.segment, COMPLETE_SECONDS)
-            captured = await asyncio.to_thread(self._spool.captured, segment.segment)
-        except StorageFailed:
-            notes.append(SPOOL_FAILED)
-        end = stopped
-        if not complete:
-            notes.append(STILL_WRITTEN)
-            end = max(stopped, self._clock.now())
-        elif captured.written is not None:
-            offset = self._clock.wall_offset()
-            written = on_monotonic(captured.written, segment.wall_offset, offset, stopped - segment.opened)
-            if written is None:
-                notes.append(WALL_CLOCK_STEPPED)
-            end = recorder_end(stopped, written)
-        zero = segment.opened
-        span = _Span(0.0 if started is None else max(0.0, started - zero), end - zero, proven - zero)
-        closed = await self._cut(segment, captured, span, reasons, notes)
-        return replace(closed, destroy=destroy, lock=lock)
-
-    async def close_leftover(
-        self, segment: OpenSegment, *, watermark: float, reasons: Sequence[Reason]
-    ) -> ClosedSegment:
-        """Cut what a dead pbxguard left at its watermark, once its recorder is known to be gone.
-
-        `watermark` is when the last beat that came back was sent, in wall-clock seconds: the machine may have been
-        booted since. Nothing is kept where that or the files' mtime lies before the segment was opened.
-        """
-        notes = [CUT_AT_WATERMARK]
-        captured = Captured(0, 0, None)
-        try:
-            if not await self._spool.wait_complete(segment.segment, COMPLETE_SECONDS):
-                notes.append(STILL_WRITTEN)
-            captured = await asyncio.to_thread(self._spool.captured, segment.segment)
-        except StorageFailed:
-            notes.append(SPOOL_FAILED)
-        zero = segment.opened + segment.wall_offset
-        span = _Span(0.0, 0.0, -math.inf)
-        if captured.written is not None and zero <= min(captured.written, watermark):
-            span = _Span(0.0, recorder_end(math.inf, captured.written) - zero, watermark - zero)
-        return await self._cut(segment, captured, span, reasons, notes)
-
-    async def _cut(
-        self, segment: OpenSegment, captured: Captured, span: _Span, reasons: Sequence[Reason], notes: list[str]
-    ) -> ClosedSegment:
-        rate = self._spool.rate
-        dropped = dropped_samples(span.end, span.proven, rate, captured.samples)
-        kept = captured.samples - dropped
-        placed = place(span.begin, span.end, captured.samples, dropped, rate)
-        if kept:
-            if placed.shorter_than_span:
-                notes.append(SHORTER_THAN_SPAN)
-            if placed.missing < -2 * FRAME:
-                notes.append(LONGER_THAN_SPAN)
-            if abs(captured.difference) > FRAME * rate:
-                notes.append(TRACKS_DIFFER)
-        ended = None if captured.written is None else captured.written - dropped / rate
-        try:
-            await asyncio.to_thread(self._spool.shorten, segment.segment, kept, ended)
-        except StorageFailed:
-            notes.append(SPOOL_FAILED)
-        begin = segment.opened_utc + timedelta(seconds=span.begin if kept else 0.0)
-        return ClosedSegment(
-            opening=segment,
-            closed_utc=segment.opened_utc + timedelta(seconds=max(0.0, span.end)),
-            begin_utc=begin,
-            end_utc=begin + timedelta(seconds=placed.end if kept else 0.0),
-            reasons=tuple(reason.value for reason in reasons),
-            rate=rate,
-            captured=captured.samples,
-            dropped=dropped,
-            kept=kept,
-            missing_ms=round(placed.missing * 1000) if kept else 0,
-            notes=tuple(notes),
-        )
-
-    # -- recordings --------------------------------------------------------------------------------------------------
-
     async def seal(
         self,
         recording: RecordingId,
@@ -237,21 +97,24 @@ class Sealer:
             entries = await self._audit.of_recording(recording)
             ordered = _all_segments(segments, entries)
             done = {entry.kind for entry in entries}
-            objections = await self._objections(ordered)
+            said = await self._said(ordered)
+            objections = _objections(said)
             effects = self._effects(ordered, objections)
+            row = await self._indexed(recording)
             permitted = {name for segment in ordered for name in segment.opening.purposes}
             all_destroy = set(effects) == permitted and set(effects.values()) == {OnObjection.DESTROY}
-            if DESTROYED not in done and (all_destroy or any(segment.destroy for segment in ordered)):
-                await self._destroy(recording, ordered, Reason.OBJECTED)
+            # What is in the index is destroyed by `Retention`, which knows of the row.
+            private = any(isinstance(fact := fact_of(entry), MarkedPrivate) and fact.late for entry in said)
+            if row is None and DESTROYED not in done and (private or all_destroy or any(s.destroy for s in ordered)):
+                await self._destroy(recording, ordered, Reason.MARKED_PRIVATE if private else Reason.OBJECTED)
                 done.add(DESTROYED)
             if done & {DESTROYED, EMPTY}:
-                await self._erase(ordered)
+                await self._erase(recording, ordered)
                 return None
-            row = await self._indexed(recording)
             if row is None:
                 lock = lock or OnObjection.LOCK in effects.values() or any(s.lock for s in ordered)
                 row = await self._seal(outcome, ordered, lock, objections, frozenset(effects))
-            await self._erase(ordered)
+            await self._erase(recording, ordered)
             if row is None:
                 lost = sum(segment.kept_ms for segment in ordered)
                 await self._note(EMPTY, recording, outcome.call, ordered, {"lost_ms": lost})
@@ -268,10 +131,24 @@ class Sealer:
                 return
             await self._destroy(recording, _all_segments(segments, entries), reason)
 
+    async def in_spool(self) -> set[RecordingId]:
+        """Recordings that have a file in the spool. Raises StorageFailed."""
+        return {RecordingId(s.rpartition("-")[0]) for s in await self._spool.threads.run(self._spool.segments)}
+
+    async def erase_settled(self, recording: RecordingId) -> None:
+        """Erase what a crash left, in spool and work folder, of a recording that is sealed, empty or destroyed already.
+
+        A person may have destroyed it between the crash and now: then its audio must not be found here either.
+        """
+        async with self._alone(recording):
+            entries = await self._audit.of_recording(recording)
+            if {entry.kind for entry in entries} & {SEALED, EMPTY, DESTROYED}:
+                await self._erase(recording, _all_segments((), entries))
+
     async def _destroy(self, recording: RecordingId, segments: Sequence[ClosedSegment], reason: Reason) -> None:
         for folder in sorted({day_folder(segment.begin_utc) for segment in segments}):
             await self._archive.clear(folder, recording)
-        await self._erase(segments)
+        await self._erase(recording, segments)
         call = segments[0].opening.call if segments else ""
         data = {"reason": reason.value, "sealed": False, "segments": len(segments)}
         await self._note(DESTROYED, recording, call, segments, data)
@@ -297,19 +174,28 @@ class Sealer:
             locked=lock,
             withdrawn=withdrawn,
         )
-        work = self._work / f"{recording}.flac"
         try:
-            sealed = await asyncio.to_thread(self._encode, sealing, work)
-            if sealed is None:
-                return None
-            await self._archive.clear(day_folder(sealed.sealing.started), recording)
-            await self._archive.put(f"{sealed.relative}.flac", work)
-            await self._archive.put_bytes(f"{sealed.relative}.json", canonical(sealed.manifest))
-        finally:
-            await asyncio.to_thread(work.unlink, missing_ok=True)
+            sealed = await self._archived(sealing)
+        except Exception:  # but who is cancelled waits for no disk: the service ends, and the next attempt writes anew
+            await self._archive.threads.run(self._clear_work, recording)
+            raise
+        await self._archive.threads.run(self._clear_work, recording)
+        if sealed is None:
+            return None
         row = self._row(sealed)
         await self._index.add_recording(row)
         return row
+
+    async def _archived(self, sealing: Sealing) -> _Sealed | None:
+        """Its file and manifest are in the archive; None when nothing was found to seal."""
+        recording = sealing.outcome.recording
+        work = self._work_file(recording)
+        sealed = await self._archive.threads.run(self._encode, sealing, work)
+        if sealed is not None:
+            await self._archive.clear(day_folder(sealed.sealing.started), recording)
+            await self._archive.put(f"{sealed.relative}.flac", work)
+            await self._archive.put_bytes(f"{sealed.relative}.json", canonical(sealed.manifest))
+        return sealed
 
     def _encode(self, sealing: Sealing, work: Path) -> _Sealed | None:
         """In a thread. The file's name, tags and manifest are made of what was really found in the spool."""
@@ -372,15 +258,11 @@ class Sealer:
             written_acceptance_required=direction == Direction.OUTBOUND.value and CONTRACT_EVIDENCE in sealing.purposes,
         )
 
-    async def _objections(self, segments: Sequence[ClosedSegment]) -> tuple[Objection, ...]:
+    async def _said(self, segments: Sequence[ClosedSegment]) -> list[AuditEntry]:
+        """What became known of the parties who were told."""
         channels = sorted({told.channel for s in segments for told in s.opening.told})
-        found = []
-        for boot in sorted({segment.opening.boot for segment in segments}):
-            for entry in await self._audit.of_channels(boot, channels):
-                if entry.kind == Reason.OBJECTED.value:
-                    purposes = tuple(str(name) for name in (entry.data or {}).get("purposes", ()))
-                    found.append(Objection(entry.channel, purposes, entry.at))
-        return tuple(found)
+        boots = sorted({segment.opening.boot for segment in segments})
+        return [entry for boot in boots for entry in await self._audit.of_channels(boot, channels)]
 
     def _effects(self, segments: Sequence[ClosedSegment], objections: Sequence[Objection]) -> Mapping[str, OnObjection]:
         """What the objections do, by purpose of the permits; without those that an objection does not stop.
@@ -402,12 +284,25 @@ class Sealer:
         except NotFound:
             return None
 
-    async def _erase(self, segments: Sequence[ClosedSegment]) -> None:
-        def erase() -> None:
-            for segment in segments:
-                self._spool.erase(segment.segment)
+    async def _erase(self, recording: RecordingId, segments: Sequence[ClosedSegment]) -> None:
+        for segment in segments:
+            await self._spool.threads.run(self._spool.erase, segment.segment)
+        await self._archive.threads.run(self._clear_work, recording)
 
-        await asyncio.to_thread(erase)
+    def _work_file(self, recording: RecordingId) -> Path:
+        return self._work / f"{recording}.flac"
+
+    def _clear_work(self, recording: RecordingId) -> None:
+        """In a thread."""
+        work = self._work_file(recording)
+        try:
+            reached(FaultPoint.WORK_CLEARING)
+            work.unlink(missing_ok=True)
+            reached(FaultPoint.WORK_FILE_CLEARED)
+            tags_part(work).unlink(missing_ok=True)
+            reached(FaultPoint.WORK_CLEARED)
+        except OSError as error:
+            raise StorageFailed("the work folder cannot be cleared") from error
 
     async def _note(
         self,
@@ -419,7 +314,9 @@ class Sealer:
     ) -> None:
         boot = segments[0].opening.boot if segments else ""
         at = self._clock.utc()
+        reached(FaultPoint.RESULT_DUE)
         await self._audit.commit(AuditEntry(kind, at, boot=boot, call=call, recording=recording, data=data))
+        reached(FaultPoint.RESULT_COMMITTED)
 
     @asynccontextmanager
     async def _alone(self, recording: RecordingId) -> AsyncIterator[None]:
@@ -435,6 +332,19 @@ class Sealer:
                 self._locks[recording] = (lock, waiting - 1)
             else:
                 del self._locks[recording]
+
+
+def _objections(said: Sequence[AuditEntry]) -> tuple[Objection, ...]:
+    """Each by whoever made it, once: the calls that it binds have a line each, and he may be among those told."""
+    found: dict[tuple[str, tuple[str, ...]], Objection] = {}
+    for entry in sorted(said, key=lambda entry: entry.kind == BOUND):
+        if entry.kind not in (Reason.OBJECTED.value, BOUND):
+            continue
+        data = entry.data or {}
+        by = entry.channel if entry.kind == Reason.OBJECTED.value else str(data.get("by", ""))
+        purposes = tuple(sorted(str(name) for name in data.get("purposes", ())))
+        found.setdefault((by, purposes), Objection(by, purposes, entry.at))
+    return tuple(sorted(found.values(), key=lambda objection: (objection.at, objection.channel)))
 
 
 def _all_segments(given: Sequence[ClosedSegment], entries: Sequence[AuditEntry]) -> tuple[ClosedSegment, ...]:

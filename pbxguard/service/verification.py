@@ -5,7 +5,6 @@ A hash proves "unchanged since it was sealed", not who spoke. Signatures come wi
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from dataclasses import dataclass
@@ -51,12 +50,12 @@ async def verify(row: RecordingRow, archive: Archive) -> Verified:
     problems: list[str] = []
     try:
         manifest = await archive.open_path(manifest_path(row.path))
-        problems += await asyncio.to_thread(_verify_manifest, row, manifest)
+        problems += await archive.threads.run(_verify_manifest, row, manifest)
     except NotFound:
         problems.append("manifest_missing")
     try:
         file = await archive.open_path(row.path)
-        problems += await asyncio.to_thread(_verify_file, row, file)
+        problems += await archive.threads.run(_verify_file, row, file)
     except NotFound:
         problems.append("file_missing")
     return Verified(row.id, tuple(problems))
@@ -74,7 +73,7 @@ def file_digest(path: Path) -> str:
 def _verify_manifest(row: RecordingRow, path: Path) -> list[str]:
     try:
         stored = json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return ["manifest_changed"]
     except OSError as error:
         raise StorageFailed(f"a manifest cannot be read: {type(error).__name__}") from error

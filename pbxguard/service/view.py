@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
+from pbxguard.core.facts import InCall
+
 from .calls import CallView
 
 
@@ -27,6 +29,9 @@ class ServiceView(Protocol):
 
         Raises ConnectionFailed when Asterisk cannot be told.
         """
+
+    async def ask(self, call: str, what: InCall, actor: str, purposes: Sequence[str] = ()) -> None:
+        """As `service.requests.Requests.ask`."""
 
     def metrics(self) -> bytes:
         """Prometheus' text format."""

@@ -9,4 +9,5 @@ from .reading import DEFAULT_PATH as DEFAULT_PATH
 from .reading import from_mapping as from_mapping
 from .reading import load as load
 from .reading import load_ami as load_ami
+from .reload import needs_restart as needs_restart
 from .whole import Settings as Settings

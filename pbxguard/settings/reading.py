@@ -28,7 +28,7 @@ def load_ami(path: Path = DEFAULT_PATH) -> AmiSettings:
     try:
         return AmiSettings.model_validate(_raw(path).get("ami", {}))
     except ValidationError as error:
-        raise told(error) from None
+        raise told(error, ("ami",)) from None
 
 
 def _raw(path: Path) -> dict[str, Any]:
@@ -41,7 +41,9 @@ def _raw(path: Path) -> dict[str, Any]:
         raise SettingsError(
             [(str(path), f"cannot be read: {reason}", "mend its permissions or its encoding")]
         ) from None
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise SettingsError([(str(path), "is not TOML: nested too deep", "close every bracket")]) from None
+    except ValueError as error:  # TOMLDecodeError, and numbers without end
         raise SettingsError([(str(path), f"is not TOML: {error}", "texts stand in double quotes")]) from None
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -19,10 +21,15 @@ from pydantic import (
 
 from pbxguard.core import defaults, never_record
 from pbxguard.core.errors import SettingsError
-from pbxguard.core.policy import GuardMode, Limits
+from pbxguard.core.policy import GuardMode, JoinerRule, Limits, PauseRule
 from pbxguard.core.purposes import Basis, Direction, Mode, OnObjection
 
 _STATE = Path("/var/lib/pbxguard")
+LANGUAGE, PREFIX = r"^[a-z]{2}$", r"^\+[0-9]{1,15}$"
+NAME, NODE = r"^[a-z][a-z0-9_]{0,39}$", r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+URL = r"^https?://[^\s/?#]+(/[^\s?#]*)?$"
+SEVERAL = "several"
+"""An error of ours that stands for several mistakes: its context has `found`, of place below it, and reason."""
 
 
 def _country(code: str) -> str:
@@ -50,6 +57,26 @@ def _one_line(text: str) -> str:
     return text.strip()
 
 
+def _printable(text: str) -> str:
+    if any(not c.isprintable() for c in text):
+        raise ValueError("must be one line of text")
+    return text
+
+
+def _number(text: str) -> str:
+    try:
+        never_record.entries([text], "NL", defaults=False)
+    except ValueError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+def _two(pair: tuple[str, str]) -> tuple[str, str]:
+    if pair[0] == pair[1]:
+        raise ValueError(f"names {pair[0]} twice")
+    return pair
+
+
 def _pattern(text: str) -> str:
     if "/" not in text or not _one_line(text):
         raise ValueError('must be a channel pattern with its technology, e.g. "PJSIP/1??-*"')
@@ -62,9 +89,15 @@ Country = Annotated[str, AfterValidator(_country)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 AsteriskPath = Annotated[Path, AfterValidator(_absolute), AfterValidator(_spelled_for_asterisk)]
 Line = Annotated[str, Field(max_length=200), AfterValidator(_one_line)]
+Text = Annotated[str, Field(max_length=500), AfterValidator(_one_line)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Pattern = Annotated[str, Field(max_length=200), AfterValidator(_pattern)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+Name = Annotated[str, Field(pattern=NAME)]
+Language = Annotated[str, Field(pattern=LANGUAGE)]
+Number = Annotated[str, AfterValidator(_number)]
+Secret = Annotated[str, AfterValidator(_printable)]
+Free = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
+Pair = Annotated[tuple[Name, Name], AfterValidator(_two)]
 Seconds = Annotated[float, Field(gt=0, le=600)]
 Days = Annotated[int, Field(ge=1, le=3660)]
 
@@ -79,7 +112,7 @@ class OrganisationSettings(Section):
     """Who records: named in every disclosure (art. 13 GDPR)."""
 
     name: Line
-    site: str = Field(default="", max_length=200)
+    site: Free = ""
     """Where more can be read, e.g. ``example.nl/privacy``; spoken as "Meer op ..."."""
 
 
@@ -87,9 +120,9 @@ class ScopeSettings(Section):
     """A mode of its own for a queue, a DID or a context (of those that match, the most specific holds)."""
 
     mode: GuardMode
-    queue: str = ""
-    did: str = ""
-    context: str = ""
+    queue: Free = ""
+    did: Free = ""
+    context: Free = ""
 
     @model_validator(mode="after")
     def _names_something(self) -> ScopeSettings:
@@ -104,7 +137,7 @@ class AmiSettings(Section):
     host: Line = "127.0.0.1"
     port: Port = 5038
     username: Line = "pbxguard"
-    secret: str = Field(default="", repr=False)
+    secret: Secret = Field(default="", repr=False)
     secret_file: AbsolutePath | None = None
 
     @model_validator(mode="after")
@@ -120,9 +153,9 @@ class AmiSettings(Section):
 class AriSettings(Section):
     """The ARI account (`config/asterisk/ari.conf`)."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")] = "http://127.0.0.1:8088/ari"
+    url: Annotated[str, Field(pattern=URL)] = "http://127.0.0.1:8088/ari"
     username: Line = "pbxguard"
-    password: str = Field(default="", repr=False)
+    password: Secret = Field(default="", repr=False)
     password_file: AbsolutePath | None = None
 
     @model_validator(mode="after")
@@ -185,7 +218,7 @@ class PromptSettings(Section):
     """The same folder as Asterisk spells it."""
     outbound_opening: bool = True
     """Outbound calls open with "This is ..., calling with an offer."; off where they sell nothing."""
-    pairs: tuple[tuple[Name, Name], ...] = ((defaults.CONTRACT_EVIDENCE, defaults.QUALITY_TRAINING),)
+    pairs: tuple[Pair, ...] = ((defaults.CONTRACT_EVIDENCE, defaults.QUALITY_TRAINING),)
     """Purposes that one notice may name together."""
 
     @property
@@ -203,21 +236,56 @@ class PartySettings(Section):
     listen_only_spies: bool = False
 
 
+def _endpoint(text: str) -> str:
+    if "/" not in text or not _one_line(text) or text.split("/", 1)[1].strip("*") == "":
+        raise ValueError('must be an endpoint with its technology, e.g. "PJSIP/110"')
+    return text
+
+
+EndpointPattern = Annotated[str, Field(max_length=200), AfterValidator(_endpoint)]
+
+
+class DeviceSettings(Section):
+    """Which endpoints are one telephone: while it has two calls that are not on hold, it may pass one into the other.
+    Shell patterns; what stands in neither is one telephone for each endpoint."""
+
+    groups: tuple[Annotated[tuple[EndpointPattern, ...], Field(min_length=2)], ...] = ()
+    """Accounts that are on one telephone."""
+    by_contact: tuple[EndpointPattern, ...] = ()
+    """Endpoints on which several telephones are registered, told apart by their addresses."""
+
+
+MOST_LISTED = 100_000
+"""Lines of a file with numbers never to be recorded."""
+
+
 class NeverRecordSettings(Section):
     """Numbers never recorded: help lines, and your own lawyers, doctor, works council, ..."""
 
     defaults: bool = True
-    numbers: tuple[str, ...] = ()
+    numbers: tuple[Number, ...] = ()
+    """In any notation; one that ends in ``*`` is a prefix, one that begins with ``_`` a pattern as in Asterisk."""
+    files: tuple[AbsolutePath, ...] = ()
+    """Further entries, one a line; ``#`` begins a comment. Read at the start and on SIGHUP."""
+    _read: tuple[str, ...] = PrivateAttr(default=())
 
-    @field_validator("numbers", mode="after")
+    @field_validator("files")
     @classmethod
-    def _all_numbers(cls, numbers: tuple[str, ...]) -> tuple[str, ...]:
-        for position, text in enumerate(numbers, 1):
-            try:
-                never_record.entries([text], "NL", defaults=False)
-            except ValueError as error:
-                raise ValueError(f"entry {position} is {error}") from None
-        return numbers
+    def _readable(cls, files: tuple[Path, ...]) -> tuple[Path, ...]:
+        """A mistake in a file is told of `files`."""
+        for path in files:
+            deque(_entries_of(path), maxlen=0)
+        return files
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The entries of here and of the files, as they were when the settings were read."""
+        return self.numbers + self._read
+
+    @model_validator(mode="after")
+    def _read_files(self) -> NeverRecordSettings:
+        self._read = tuple(entry for path in self.files for entry in _entries_of(path))
+        return self
 
 
 class RetentionSettings(Section):
@@ -234,11 +302,11 @@ class RetentionSettings(Section):
 class ReferenceSettings(Section):
     """Where the papers are: references only, e.g. ``DPO-2026-04``. `pbxguard check` asks for those that are due."""
 
-    balancing_test: str = ""
+    balancing_test: Free = ""
     """For basis f: the balancing of interests."""
-    employees_informed: str = ""
+    employees_informed: Free = ""
     """When or in what the staff were told."""
-    works_council: str = ""
+    works_council: Free = ""
     """Its consent (WOR 27); due above 50 staff."""
 
 
@@ -251,9 +319,7 @@ class PurposeSettings(Section):
     basis: Basis | None = None
     on_objection: OnObjection | None = None
     listeners: tuple[Line, ...] | None = None
-    texts: Mapping[Annotated[str, Field(pattern=r"^[a-z]{2}$")], Annotated[str, Field(max_length=500)]] = Field(
-        default_factory=dict
-    )
+    texts: Mapping[Language, Text] = Field(default_factory=dict)
     """Language -> the notice's sentence, with ``{org}`` and ``{site}``."""
     retention: RetentionSettings = RetentionSettings()
     references: ReferenceSettings = ReferenceSettings()
@@ -277,6 +343,31 @@ class LimitSettings(Section):
         return stop
 
 
+class PauseSettings(Section):
+    """A pause (card entry) that nobody ends."""
+
+    timeout_seconds: Annotated[float, Field(gt=0, le=7200)] = PauseRule().timeout
+    then: Literal["stay", "resume"] = "stay"
+    """After that time it stays paused, and the log tells of it; or recording goes on."""
+
+    @property
+    def rule(self) -> PauseRule:
+        return PauseRule(self.timeout_seconds, self.then == "resume")
+
+
+class JoinerSettings(Section):
+    """External parties who join a conversation untold: they close its recording while they are there, or are told."""
+
+    tell: bool = JoinerRule().tell
+    """Whisper the disclosure to them, in the language of the call; the recording goes on once they heard it in full."""
+    after_seconds: Annotated[float, Field(ge=0, le=600)] = JoinerRule().after
+    """How long they must have stayed before."""
+
+    @property
+    def rule(self) -> JoinerRule:
+        return JoinerRule(self.tell, self.after_seconds)
+
+
 class SocketSettings(Section):
     """The service's own socket (mode 0660): who may open it may look and switch."""
 
@@ -295,11 +386,29 @@ class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+def _entries_of(path: Path) -> Iterator[str]:
+    """The entries of a file of numbers; raises ValueError, naming the line and no number, on one that is none."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "is not UTF-8"
+        raise ValueError(f"{path} cannot be read: {reason}") from None
+    if len(lines) > MOST_LISTED:
+        raise ValueError(f"{path} has more than {MOST_LISTED} lines")
+    for number, line in enumerate(lines, 1):
+        entry = line.partition("#")[0].strip()
+        if not entry:
+            continue
+        try:
+            never_record.entries([entry], "NL", defaults=False)
+        except ValueError as error:
+            raise ValueError(f"line {number} of {path} is {error}") from None
+        yield entry
+
+
 def _one_of(text: str, file: Path | None, what: str) -> None:
     if bool(text) == (file is not None):
         raise ValueError(f"give {what} or {what}_file, and not both")
-    if any(not c.isprintable() for c in text):
-        raise ValueError(f"{what} must be one line of text")
 
 
 def _secret(text: str, file: Path | None, key: str) -> str:

@@ -8,27 +8,36 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from pbxguard.core import defaults, never_record
 from pbxguard.core.defaults import Wording
+from pbxguard.core.devices import DeviceRules
 from pbxguard.core.ids import PurposeName
 from pbxguard.core.policy import GuardMode, Limits, PartyPatterns, Policy, Scope
 from pbxguard.core.purposes import Basis, Disclosure, DisclosureKey, Purpose
 
 from .sections import (
+    NODE,
+    PREFIX,
+    SEVERAL,
     AgiSettings,
     AmiSettings,
     ArchiveSettings,
     AriSettings,
     Country,
     DatabaseSettings,
+    DeviceSettings,
+    JoinerSettings,
+    Language,
     LimitSettings,
     LogSettings,
     Name,
     NeverRecordSettings,
     OrganisationSettings,
     PartySettings,
+    PauseSettings,
     PromptSettings,
     PurposeSettings,
     ScopeSettings,
@@ -42,16 +51,16 @@ class Settings(Section):
     """All of it. What has a default may be left out: organisation, ami, ari and parties make a working file."""
 
     organisation: OrganisationSettings
-    node: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = Field(
+    node: Annotated[str, Field(pattern=NODE)] = Field(
         default_factory=lambda: "".join(c for c in socket.gethostname() if c.isalnum() or c in "-.") or "pbx"
     )
     """This installation's name in a fleet: part of every recording's id, so do not change it later."""
     country: Country = "NL"
     default_jurisdiction: Country = "NL"
-    jurisdictions: Mapping[Annotated[str, Field(pattern=r"^\+[0-9]{1,15}$")], Country] = Field(default_factory=dict)
+    jurisdictions: Mapping[Annotated[str, Field(pattern=PREFIX)], Country] = Field(default_factory=dict)
     """E.164 prefix -> country, where the number's own country is not the law that holds."""
-    languages: tuple[Annotated[str, Field(pattern=r"^[a-z]{2}$")], ...] = Field(default=("nl", "en"), min_length=1)
-    default_language: str = "nl"
+    languages: tuple[Language, ...] = Field(default=("nl", "en"), min_length=1)
+    default_language: str = Field(default="nl", validate_default=True)
     rate: Literal[8000, 16000] = 8000
     """Samples per second of the whole installation; nothing is resampled."""
     mode: GuardMode = GuardMode.OBSERVE
@@ -66,9 +75,12 @@ class Settings(Section):
     database: DatabaseSettings = DatabaseSettings()
     prompts: PromptSettings = PromptSettings()
     parties: PartySettings
+    devices: DeviceSettings = DeviceSettings()
     never_record: NeverRecordSettings = NeverRecordSettings()
     purposes: Mapping[Name, PurposeSettings] = Field(default_factory=dict)
     limits: LimitSettings = LimitSettings()
+    pause: PauseSettings = PauseSettings()
+    joiners: JoinerSettings = JoinerSettings()
     socket: SocketSettings = SocketSettings()
     logs: LogSettings = LogSettings()
 
@@ -82,18 +94,31 @@ class Settings(Section):
     @field_validator("purposes")
     @classmethod
     def _whole(cls, purposes: Mapping[str, PurposeSettings], info: ValidationInfo) -> Mapping[str, PurposeSettings]:
-        languages = info.data.get("languages", ())
+        found: list[tuple[tuple[str, ...], str]] = []
         for name, given in purposes.items():
             if name in defaults.PURPOSES:
                 continue
             if given.basis is None:
-                raise ValueError(
-                    f"{name} is not a shipped purpose{_near(name, defaults.PURPOSES)}: one of your own needs basis"
-                )
-            missing = [language for language in languages if language not in given.texts]
+                near = _near(name, defaults.PURPOSES)
+                found.append(((name,), f"is not a shipped purpose{near}: one of your own needs basis"))
+            missing = [language for language in info.data.get("languages", ()) if language not in given.texts]
             if missing:
-                raise ValueError(f"{name} needs texts in {', '.join(missing)}")
+                found.append(((name, "texts"), f"a purpose of your own needs texts in {', '.join(missing)}"))
+        _refuse(found)
         return purposes
+
+    @model_validator(mode="after")
+    def _fits(self) -> Settings:
+        known = {*defaults.PURPOSES, *self.purposes}
+        _refuse(
+            [
+                (("prompts", "pairs"), f"{name} is no purpose{_near(name, known)}")
+                for pair in self.prompts.pairs
+                for name in pair
+                if name not in known
+            ]
+        )
+        return self
 
     def all_purposes(self) -> Mapping[PurposeName, Purpose]:
         """The shipped purposes as changed here, and those of your own."""
@@ -130,14 +155,18 @@ class Settings(Section):
             languages=self.languages,
             purposes=self.all_purposes(),
             disclosures=MappingProxyType(dict(disclosures)),
-            parties=PartyPatterns(**self.parties.model_dump()),
+            parties=PartyPatterns(
+                **self.parties.model_dump(), devices=DeviceRules(self.devices.groups, self.devices.by_contact)
+            ),
             never_record=never_record.entries(
-                self.never_record.numbers, self.country, defaults=self.never_record.defaults
+                self.never_record.listed, self.country, defaults=self.never_record.defaults
             ),
             mode=self.mode,
             scopes=tuple(Scope(s.mode, s.queue, s.did, s.context) for s in self.scopes),
             jurisdiction_overrides=MappingProxyType(dict(self.jurisdictions)),
             limits=Limits(**self.limits.model_dump()),
+            pause=self.pause.rule,
+            joiners=self.joiners.rule,
         )
 
 
@@ -153,6 +182,12 @@ def _merge(name: PurposeName, shipped: Purpose | None, given: PurposeSettings) -
         on_objection=given.on_objection or base.on_objection,
         listeners=base.listeners if given.listeners is None else given.listeners,
     )
+
+
+def _refuse(found: list[tuple[tuple[str, ...], str]]) -> None:
+    """All of these mistakes at once, if there is one: (place below, reason)."""
+    if found:
+        raise PydanticCustomError(SEVERAL, "several mistakes", {"found": found})
 
 
 def _near(name: str, known: Iterable[str]) -> str:

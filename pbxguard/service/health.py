@@ -1,0 +1,161 @@
+"""What the service knows of its own storage: the audit log, the spool, and what waits to be sealed.
+
+Each trouble is told once, as an alert that says what to do, and once more when it is over. Nothing is ever deleted to
+make room. Owns no decision: the core hears `AuditHealthy` and `SpoolHasRoom` and closes what must be closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from pbxguard.core.errors import AuditFailed
+from pbxguard.core.facts import AuditHealthy, SpoolHasRoom
+from pbxguard.core.ids import RecordingId
+from pbxguard.logs import Event, alert, get_logger
+
+from .ports import Audit, Clock, FactSink, SpoolState
+
+AUDIT_SECONDS = 1.0
+"""How often an audit log that failed is tried."""
+AUDIT_LOOK_SECONDS = 2.0
+"""How often one that works is: whoever records needs none for minutes, and is to stop when it is gone."""
+SPOOL_SECONDS = 2.0
+SPOOL_WAIT = 3.0
+"""A spool that does not answer for so long is stalled."""
+
+_SPOOL_EVENTS = {
+    SpoolState.FULL: Event.SPOOL_FULL,
+    SpoolState.UNWRITABLE: Event.SPOOL_UNWRITABLE,
+    SpoolState.STALLED: Event.SPOOL_STALLED,
+}
+
+_log = get_logger()
+
+
+class Health:
+    """`watch()` runs beside the guard; the rest is told to it."""
+
+    def __init__(self, *, facts: FactSink, audit: Audit, clock: Clock, spool: Callable[[], SpoolState]) -> None:
+        """`spool` tries the spool; it may block, so a thread of its own calls it."""
+        self._facts, self._audit, self._clock, self._spool = facts, audit, clock, spool
+        self._audit_healthy = False
+        self._audit_told = False
+        self._audit_doubted = asyncio.Event()
+        self._spool_state: SpoolState | None = None
+        self._spool_answers = asyncio.Event()
+        self._spool_answers.set()
+        self._thread = ThreadPoolExecutor(1, "spool-health")
+        self._unsealed: set[RecordingId] = set()
+        self._recorders_empty = False
+
+    @property
+    def waiting_to_seal(self) -> int:
+        """Recordings whose sealing failed and is tried again."""
+        return len(self._unsealed)
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """Codes of what is wrong now: the names of the events that told it."""
+        found = [Event.AUDIT_FAILED] if self._audit_told else []
+        if self._spool_state is not None and (event := _SPOOL_EVENTS.get(self._spool_state)):
+            found.append(event)
+        if self._unsealed:
+            found.append(Event.SEALING_FAILED)
+        if self._recorders_empty:
+            found.append(Event.SEGMENT_EMPTY)
+        return tuple(event.value for event in found)
+
+    # -- the audit log -----------------------------------------------------------------------------------------------
+
+    async def audit_failed(self) -> None:
+        """An entry could not be written: nothing opens until one can."""
+        if not self._audit_told:
+            self._audit_told = True
+            alert(Event.AUDIT_FAILED)
+        if self._audit_healthy:
+            self._audit_healthy = False
+            self._audit_doubted.set()
+            await self._facts.put(AuditHealthy(False))
+
+    async def _watch_audit(self) -> None:
+        """It is healthy once something is on disk, and no longer when nothing can be written."""
+        while True:
+            try:
+                await self._audit.check()
+            except AuditFailed:
+                await self.audit_failed()
+            else:
+                self._audit_told = False
+                if not self._audit_healthy:
+                    self._audit_healthy = True
+                    await self._facts.put(AuditHealthy(True))
+            self._audit_doubted.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(AUDIT_LOOK_SECONDS if self._audit_healthy else AUDIT_SECONDS):
+                    await self._audit_doubted.wait()
+                    await asyncio.sleep(AUDIT_SECONDS)
+
+    # -- the spool ---------------------------------------------------------------------------------------------------
+
+    async def _watch_spool(self) -> None:
+        probe: asyncio.Future[SpoolState] | None = None
+        while True:
+            if probe is None:
+                probe = asyncio.get_running_loop().run_in_executor(self._thread, self._spool)
+            await asyncio.wait({probe}, timeout=SPOOL_WAIT)
+            state = SpoolState.STALLED  # and the one that hangs is waited for: no second one is sent after it
+            if probe.done():
+                state, probe = probe.result(), None
+            await self._spool_is(state)
+            await asyncio.sleep(SPOOL_SECONDS)
+
+    async def _spool_is(self, state: SpoolState) -> None:
+        if state is self._spool_state:
+            return
+        if state is not SpoolState.STALLED:
+            self._spool_answers.set()
+        else:
+            self._spool_answers.clear()
+        self._spool_state = state
+        if event := _SPOOL_EVENTS.get(state):
+            alert(event)
+        await self._facts.put(SpoolHasRoom(state is SpoolState.READY))
+
+    async def spool_answers(self) -> None:
+        """Returns at once, unless the spool is stalled: then when it answers again."""
+        await self._spool_answers.wait()
+
+    def captured(self, samples: int) -> None:
+        """What a recorder left that ran long enough to leave something."""
+        if not samples and not self._recorders_empty:
+            alert(Event.SEGMENT_EMPTY)
+        self._recorders_empty = not samples
+
+    # -- the archive -------------------------------------------------------------------------------------------------
+
+    def seal_failed(self, recording: RecordingId, reason: str) -> None:
+        """It will be tried again."""
+        if not self._unsealed:
+            alert(Event.SEALING_FAILED, reason=reason)
+        if recording not in self._unsealed:
+            self._unsealed.add(recording)
+            _log.warning(Event.RECORDING_SEAL_FAILED, recording=recording, reason=reason)
+
+    def seal_ended(self, recording: RecordingId) -> None:
+        """It is sealed, or there is nothing of it."""
+        if recording in self._unsealed:
+            self._unsealed.discard(recording)
+            if not self._unsealed:
+                _log.warning(Event.SEALING_RECOVERED)
+
+    async def watch(self) -> None:
+        """Until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch_audit(), name="audit health")
+                group.create_task(self._watch_spool(), name="spool health")
+        finally:
+            self._thread.shutdown(wait=False, cancel_futures=True)
