@@ -26,12 +26,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def _logging_restored() -> Iterator[None]:
     """A command run in a test sets logging up for the whole process, on a stream that is soon closed."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    root, ours = logging.getLogger(), logging.getLogger("pbxguard")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
     yield
     structlog.reset_defaults()
     root.handlers[:] = handlers
-    root.setLevel(level)
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
 
 
 def e2e_required() -> bool:

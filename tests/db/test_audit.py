@@ -107,24 +107,28 @@ async def test_a_database_locked_by_another_process_fails_the_commit(audit: SqlA
     assert [e.kind for e in await audit.read()] == ["afterwards"]
 
 
+def _pragma(database: Database, text: str) -> None:
+    """Of the connection that commits the entries."""
+    assert database.direct is not None
+    with database.direct.connect() as connection:
+        connection.exec_driver_sql(f"PRAGMA {text}")
+
+
 async def test_a_full_disk_fails_the_commit_and_room_mends_it(database: Database, file: Path) -> None:
     async with SqlAudit(database, "pbx1") as audit:
         with sqlite3.connect(file) as raw:
             pages = raw.execute("PRAGMA page_count").fetchone()[0]
-        async with database.engine.connect() as connection:  # SQLite's own answer to a full disk, SQLITE_FULL
-            await connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+        _pragma(database, f"max_page_count = {pages}")  # SQLite's own answer to a full disk, SQLITE_FULL
         with pytest.raises(AuditFailed):
             await audit.commit(entry(data={"much": "x" * 100_000}))
         assert await audit.read() == []
-        async with database.engine.connect() as connection:
-            await connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
+        _pragma(database, "max_page_count = 1000000")
         await audit.commit(entry(data={"much": "x" * 100_000}))
         assert len(await audit.read()) == 1
 
 
 async def test_a_database_that_turned_read_only_fails_the_commit(database: Database, audit: SqlAudit) -> None:
-    async with database.engine.connect() as connection:
-        await connection.exec_driver_sql("PRAGMA query_only = ON")
+    _pragma(database, "query_only = ON")
     with pytest.raises(AuditFailed):
         await audit.commit(entry())
 

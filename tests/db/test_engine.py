@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import stat
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 import pbxguard.db.migrations as migrations
-from pbxguard.core.errors import ConnectionFailed, StorageFailed
+from pbxguard.core.errors import AuditFailed, ConnectionFailed, StorageFailed
+from pbxguard.core.records import AuditEntry
+from pbxguard.db.audit import SqlAudit
 from pbxguard.db.engine import Database, sqlite_file, upgrade
 from pbxguard.db.tables import HEAD, metadata
 
@@ -130,3 +133,44 @@ async def test_scrubbing_empties_the_write_ahead_log(url: str, database: Databas
     assert log.stat().st_size > 0
     assert await database.scrub()
     assert not log.exists() or log.stat().st_size == 0  # SQLite removes it with the last connection
+
+
+async def test_a_touch_leaves_nothing_and_sees_that_the_file_was_taken_away(tmp_path: Path) -> None:
+    """What is written to a file that has no name any more is lost, though every commit of it succeeds."""
+    url = f"sqlite+aiosqlite:///{tmp_path}/a.db"
+    await upgrade(url)
+    database = await Database.open(url)
+    try:
+        async with SqlAudit(database, "node") as audit:
+            await audit.check()
+            await audit.commit(AuditEntry("one", datetime.now(UTC)))
+            kept, garbage = tmp_path / "kept.db", tmp_path / "a.db"
+            garbage.rename(kept)
+            garbage.write_bytes(b"garbage" * 1000)
+            for _ in range(3):
+                with pytest.raises(AuditFailed):
+                    await audit.check()
+            with pytest.raises(AuditFailed):
+                await audit.commit(AuditEntry("two", datetime.now(UTC)))
+            kept.rename(garbage)
+            await audit.check()
+            await audit.commit(AuditEntry("three", datetime.now(UTC)))
+            assert [entry.kind for entry in await audit.read()] == ["one", "three"]
+    finally:
+        await database.close()
+
+
+async def test_a_touch_fails_while_another_process_holds_the_lock(tmp_path: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/a.db"
+    await upgrade(url)
+    database = await Database.open(url, busy_ms=50)
+    try:
+        async with SqlAudit(database, "node") as audit:
+            with sqlite3.connect(tmp_path / "a.db", isolation_level=None) as other:
+                other.execute("BEGIN EXCLUSIVE")
+                with pytest.raises(AuditFailed):
+                    await audit.check()
+                other.execute("ROLLBACK")
+            await audit.check()
+    finally:
+        await database.close()

@@ -197,6 +197,17 @@ async def test_a_call_is_known_by_boot_and_uniqueid(index: SqlIndex) -> None:
     assert await index.known_call("b3", "1.1") is None
 
 
+async def test_calls_that_ended_while_nobody_saw_are_over(index: SqlIndex) -> None:
+    for call, ended in (("1.1", False), ("1.2", False), ("1.3", True)):
+        await index.put_call(outcome(call, recorded=not ended), NOON, ended, "b2")
+    await index.put_call(outcome("1.1", recorded=True), NOON, False, "b1")
+    assert await index.end_calls("b2", {"1.1", "1.9"}) == 2
+    found = {(row["boot"], row["call"]): row for row in await index.find_calls()}
+    assert {key for key, row in found.items() if not row["ended"]} == {("b2", "1.1")}
+    assert {key for key, row in found.items() if row["recorded"]} == {("b2", "1.1")}
+    assert await index.end_calls("b2", {"1.1"}) == 0
+
+
 async def test_the_same_uniqueid_in_another_boot_is_another_call(index: SqlIndex) -> None:
     await index.put_call(outcome(), NOON, True, "b1")
     await index.put_call(outcome(), NOON, True, "b2")

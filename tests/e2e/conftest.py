@@ -9,12 +9,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from tests.lab import asterisk_tree
+from tests.e2e import in_call, in_call_plays
+from tests.lab import asterisk_tree, cutting
 from tests.lab.asterisk import Asterisk
+from tests.lab.installation import Installation
 from tests.lab.phone import Phone, Phones
 
 AddPhone = Callable[..., Awaitable[Phone]]
@@ -63,3 +66,17 @@ async def add_phone(phones: Phones) -> AsyncIterator[AddPhone]:
     yield add
     for phone in reversed(added):
         await phones.remove(phone)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def cut_office(tree: asterisk_tree.Tree) -> AsyncIterator[cutting.Office]:
+    """The installation, with its spool watched, of all tests of the cut (test_cut_*.py)."""
+    async with cutting.opened(Installation(dialplan=cutting.DIALPLAN)) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def asked_in_call(tree: asterisk_tree.Tree) -> AsyncIterator[tuple[Any, Any]]:
+    """The calls of `in_call_plays`, played once: (the office, each call by its play's name)."""
+    async for played in in_call.played(in_call_plays.WAVES, in_call_plays.EXTENSIONS):
+        yield played

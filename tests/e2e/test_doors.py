@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-import aiohttp
 import pytest_asyncio
 
 from pbxguard.core.facts import (
@@ -34,6 +31,7 @@ from pbxguard.pbx.agi.server import AgiServer
 from pbxguard.pbx.ami.ami import Ami
 from pbxguard.pbx.ari.announcer import Announcer
 from pbxguard.pbx.ari.connection import AriAddress
+from pbxguard.pbx.ari.counters import Counters
 from pbxguard.service.clock import SystemClock
 from pbxguard.service.doors import CalleeDoor, CallerDoor, Heartbeats, Surroundings
 from tests.e2e.conftest import AddPhone
@@ -41,8 +39,8 @@ from tests.lab import asterisk_tree, checker
 from tests.lab.ami import Ami as LabAmi
 from tests.lab.ami import connect
 from tests.lab.asterisk import Asterisk
-from tests.lab.phone import Phone, PhoneCall, Phones, Ring
-from tests.lab.signals import Silence, Sound, Tone, write_wav
+from tests.lab.phone import PhoneCall, Ring
+from tests.lab.signals import Tone, write_wav
 
 NOTICE_HZ, KEY_HZ = 700.0, 1100.0
 NOTICE_S, KEY_S = 2.0, 1.0
@@ -161,12 +159,6 @@ class Doors:
         return len(self.lab.events)
 
 
-async def heartbeat(asterisk: Asterisk, *names: str) -> None:
-    """As if pbxguard were alive, for half an hour."""
-    for name in names:
-        await asterisk.cli(f"dialplan set global PBXGUARD_ALIVE_{name} {int(time.time()) + 1800}")
-
-
 @asynccontextmanager
 async def running_doors() -> AsyncIterator[Doors]:
     async with AsyncExitStack() as stack:
@@ -196,7 +188,7 @@ async def running_doors() -> AsyncIterator[Doors]:
         )
         address = AriAddress(asterisk.ari_url, asterisk.ari_user, asterisk.ari_password)
         announcer = Announcer(address, CallerDoor(around))
-        callee = CalleeDoor(around)
+        callee = CalleeDoor(around, Counters(announcer.connection).sent)
         agi = AgiServer({"outbound": lambda session: callee.answer(session)})
         ami = Ami(
             host="127.0.0.1",
@@ -475,128 +467,3 @@ async def test_a_callee_who_presses_one_after_the_notice_consented(doors: Doors,
     await call.hangup()
     await doors.known.until(Consented)
     assert doors.known.of(DisclosureHeard)
-
-
-async def test_while_pbxguard_is_away_or_frozen_calls_go_on_without_it(
-    tree: asterisk_tree.Tree, phones: Phones
-) -> None:
-    async with Asterisk(dialplan=DIALPLAN) as asterisk, connect(asterisk) as lab, AsyncExitStack() as stack:
-
-        async def add(line: str, sends: Sound) -> Phone:
-            phone = await phones.add(asterisk.line(line), sends=sends)
-            stack.push_async_callback(phones.remove, phone)
-            return phone
-
-        agent = await add("100", Tone(AGENT_HZ))
-        customer = await add("trunk-a", Tone(CUSTOMER_HZ))
-
-        async def result_of_a_call(number: int, exten: str = "proof") -> tuple[str, str, float]:
-            since, began = len(lab.events), time.monotonic()
-            call = await customer.call(exten, caller_id="+31612345678")
-            await agent.incoming(after=number)
-            took = time.monotonic() - began
-            event = await lab.event("UserEvent", lambda e: e["UserEvent"] == "LabResult", since=since)
-            await call.hangup()
-            await asterisk.idle()
-            return event["Result"], event["Reason"], took
-
-        # away: no heartbeat was ever set
-        assert (await result_of_a_call(0))[:2] == ("FAILED", "guard_away")
-        # dead a moment ago: the heartbeat is fresh, the application is not there
-        await heartbeat(asterisk, "ARI", "AGI")
-        assert (await result_of_a_call(1))[:2] == ("FAILED", "guard_away")
-        # frozen: the application is registered and does nothing; Asterisk takes the call back after 2 s
-        headers = {"Authorization": aiohttp.encode_basic_auth(asterisk.ari_user, asterisk.ari_password)}
-        async with (
-            aiohttp.ClientSession(headers=headers) as http,
-            http.ws_connect(f"{asterisk.ari_url}/events?app=pbxguard"),
-        ):
-            result, reason, took = await result_of_a_call(2)
-            assert (result, reason) == ("FAILED", "guard_away")
-            assert took > 1.5
-        # a FastAGI server that accepts and never answers
-        enough = asyncio.Event()
-
-        async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await enough.wait()
-            writer.close()
-
-        silent = await asyncio.start_server(never_answer, "127.0.0.1", 0)
-        port = silent.sockets[0].getsockname()[1]
-        await asterisk.cli(f"dialplan set global PBXGUARD_AGI 127.0.0.1:{port}")
-        callee = await add("trunk-b", Silence())
-        seller = await add("101", Tone(AGENT_HZ))
-        call = await seller.call("0612345678")
-        answered = await callee.incoming()
-        await call.answered()
-        await call.talk(0.5)
-        await call.hangup()
-        await answered.ended()
-        enough.set()
-        silent.close()
-        assert not tones(await heard(answered), NOTICE_HZ)
-        assert tones(await heard(answered), AGENT_HZ)
-        complaints = [line for line in asterisk.log().splitlines() if "WARNING" in line or "ERROR" in line]
-        assert not [line for line in complaints if "func_" in line or "pbxguard.conf" in line or " pbx" in line]
-
-
-FREEZABLE = """
-import asyncio, sys
-from pbxguard.core.announcement import Timing
-from pbxguard.core.purposes import Disclosure, DisclosureKey
-from pbxguard.pbx.ari.announcer import Announcer
-from pbxguard.pbx.ari.connection import AriAddress
-
-url, user, password, sound = sys.argv[1:]
-disclosure = Disclosure(DisclosureKey.parse("contract_evidence.nl.notice.inbound"), "t", "d", sound, 2000)
-
-class Listener:
-    async def objected(self): pass
-    async def concluded(self, outcome): print("heard:", outcome.heard, flush=True)
-
-async def door(visit):
-    await visit.announce(disclosure, Timing(), Listener())
-
-asyncio.run(Announcer(AriAddress(url, user, password), door).run())
-"""
-
-
-async def test_a_call_leaves_a_pbxguard_that_froze_in_the_middle_of_the_notice(
-    tree: asterisk_tree.Tree, phones: Phones
-) -> None:
-    async with Asterisk(dialplan=DIALPLAN) as asterisk, connect(asterisk) as lab, AsyncExitStack() as stack:
-        write_wav(Path(asterisk.sounds) / "notice.wav", Tone(NOTICE_HZ).samples(8000)[: int(8000 * NOTICE_S)], 8000)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            FREEZABLE,
-            *(asterisk.ari_url, asterisk.ari_user, asterisk.ari_password, f"{asterisk.sounds}/notice"),
-            cwd=REPO,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        stack.callback(process.kill)
-        async with asyncio.timeout(10):
-            while "pbxguard" not in await asterisk.cli("ari show apps"):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-        await heartbeat(asterisk, "ARI")
-        agent = await phones.add(asterisk.line("100"), sends=Tone(AGENT_HZ))
-        stack.push_async_callback(phones.remove, agent)
-        customer = await phones.add(asterisk.line("trunk-a"), sends=Tone(CUSTOMER_HZ))
-        stack.push_async_callback(phones.remove, customer)
-        call = await customer.call("proof", caller_id="+31612345678")
-        await call.answered()
-        await call.talk(1.0)
-        process.send_signal(signal.SIGSTOP)
-        await agent.incoming()  # after the allowance of 2 + 3 s
-        event = await lab.event("UserEvent", lambda e: e["UserEvent"] == "LabResult")
-        assert (event["Result"], event["Reason"]) == ("FAILED", "guard_away")
-        process.send_signal(signal.SIGCONT)
-        assert process.stdout is not None
-        async with asyncio.timeout(10):
-            while not (line := await process.stdout.readline()).startswith(b"heard:"):
-                assert line, "it ended"
-            assert line == b"heard: False\n"
-        await call.talk(1.0)  # nothing that it sends now harms the call
-        assert len(await asterisk.channels()) == 2
-        await call.hangup()
-        assert tones(await heard(call), AGENT_HZ)[-1].seconds > 0.5

@@ -505,7 +505,7 @@ async def test_a_consultation_and_a_transfer_with_replaces_leave_nothing_of_the_
     assert [segment["ended_by"] for segment in manifest(file.path)["segments"]] == [["on_hold"]]
     assert last_before(file, file.said) < measure.first_heard(file.heard, MUSIC_HZ)
     arrived = measure.first_heard(file.heard, THIRD_HZ)
-    file.is_free_of(THIRD_HZ, file.heard, measure.track(file.heard).part(0, arrived - 0.1))
+    file.is_free_of(THIRD_HZ, file.heard, measure.track(file.heard).part(0, arrived - measure.QUIET_S))
 
 
 async def test_a_three_way_inside_the_phone_closes_both_calls(site: Installation, scenes: dict[str, Scene]) -> None:
@@ -516,7 +516,7 @@ async def test_a_three_way_inside_the_phone_closes_both_calls(site: Installation
     assert len(manifest(file.path)["segments"]) == len(segments(file.path)) == 2
     assert gap_reasons(file.path) == [["on_hold"]]
     arrived = measure.first_heard(file.heard, THIRD_HZ)  # through the agent's phone
-    file.is_free_of(THIRD_HZ, file.heard, measure.track(file.heard).part(0, arrived - 0.1))
+    file.is_free_of(THIRD_HZ, file.heard, measure.track(file.heard).part(0, arrived - measure.QUIET_S))
 
 
 async def test_a_second_caller_who_only_rings_closes_nothing(site: Installation, scenes: dict[str, Scene]) -> None:

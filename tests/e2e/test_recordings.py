@@ -264,7 +264,7 @@ async def test_the_manifest_is_canonical_json_and_accounts_for_every_sample(seal
     assert said["told"][0]["ended_utc"] < said["started_utc"]
     assert said["jurisdictions"] == ["NL"]
     assert said["consents"] == said["objections"] == []
-    assert said["ended_by"] == ["external_left"]
+    assert said["ended_by"] == ["call_ended"]
     assert said["call"]["direction"] == "inbound"
 
 
@@ -449,19 +449,15 @@ async def went_on_after_the_crash(site: Installation, file: Path, crash: Crash) 
     measured = measure.recorded(file, spoken, CUSTOMER)
     assert measured.first_s > measure.prompt_end(heard, prompt(site, NOTICE))
     inside = checker.chirp_stretches(measured.others, CUSTOMER)
-    (sent,) = checker.chirp_stretches(measure.track(spoken), CUSTOMER)
+    places = measure.positions(measured.others, spoken, CUSTOMER)
     border = kept[1]["file_offset"] / measured.own.rate
     killed, started = (crash.story.moments[name] - heard.began for name in ("killed", "started"))
-    before = [s for s in inside if s.start_s < border - 0.02]
-    after = [s for s in inside if s.start_s >= border - 0.02]
-
-    def position(said_s: float) -> float:
-        return (said_s - sent.first_said_s) % CUSTOMER.sweep_s + sent.start_s
-
-    assert position(before[-1].last_said_s) < killed
-    assert position(after[0].first_said_s) > started
+    before = [place for stretch, place in zip(inside, places, strict=True) if stretch.start_s < border - 0.02]
+    after = places[len(before) :]
+    assert before[-1][1] < killed
+    assert after[0][0] > started
     assert measured.own.seconds > 2 * TALK_S - 3 * LOST_S
-    assert measured.own.seconds < position(after[-1].last_said_s) - measured.first_s  # the gap is not in it
+    assert measured.own.seconds < after[-1][1] - measured.first_s  # the gap is not in it
 
 
 async def test_nothing_is_left_in_the_spool(site: Installation, crash: Crash) -> None:

@@ -31,15 +31,20 @@ async def test_a_reload_takes_a_new_list_and_refuses_a_broken_file(tree: asteris
         answered = await agent.incoming(number=free, deadline_s=30)
         await answered.answered()
         await customer.talk(1.5)
-        await reload(good + f'\n[never_record]\nnumbers = ["{listed}"]\n', "settings.loaded")
+        listing = good.replace('node = "lab"', 'node = "elsewhere"')
+        await reload(listing + f'\n[never_record]\nnumbers = ["{listed}"]\n', "settings.loaded")
         await customer.talk(1.5)
         await customer.hangup()
         assert (await site.sealed(free)).exists()
         assert len([row for row in site.events("segment.closed")]) == 1, "the reload cut a live recording"
+        assert site.events("settings.loaded")[-1]["needs_restart"] == ["node"]
 
         await reload("mode = 3", "settings.refused")
         refused = site.events("settings.refused")[-1]
         assert "mode" in refused["keys"]
+        told = [row["line"] for row in site.process.happened("told") if not row["line"].startswith("STATUS")]
+        told = [line for line in told if not line.startswith("MONOTONIC_USEC=")]
+        assert told == ["READY=1", *["RELOADING=1", "READY=1"] * 2], "systemd would wait for the end of a reload"
 
         customer = await carrier.call("31201234100", caller_id=listed)
         answered = await agent.incoming(number=listed, deadline_s=30)

@@ -50,6 +50,9 @@ class Line:
     port: int = 0  # where its phone listens; one that registers tells Asterisk itself
     server: str = ""  # host:port of the Asterisk
     caller_id: str = ""  # of one that registers, when its name is no number
+    contacts: int = 1  # phones that may be registered on it at once
+    packet_ms: int = 20  # of sound in an RTP packet, both ways: the phone asks for it, and Asterisk does so
+    group: str = ""  # who of a group may take the calls of the others (call and pick-up group)
 
     @property
     def registers(self) -> bool:
@@ -121,7 +124,8 @@ class Asterisk:
 
     `dialplan` is the text of extensions.conf; it may `#include` absolute paths of the repo or the run folder.
     `files` adds to or replaces the generated configuration, by file name. `rate` is 8000 (alaw) or 16000
-    (g722 first). `keep` leaves the run folder there at the end, as does `PBXGUARD_LAB_KEEP=1`.
+    (g722 first). `keep` leaves the run folder there at the end, as does `PBXGUARD_LAB_KEEP=1`. `user` is an account
+    of the tree that Asterisk runs as, with its group, as a packaged one does; by default it stays root.
     """
 
     dialplan: str = DIALPLAN
@@ -131,6 +135,7 @@ class Asterisk:
     lines: Sequence[Line] = field(default_factory=default_lines)
     binds: Sequence[Path] = ()
     keep: bool = False
+    user: str = ""
     run_dir: Path = field(init=False)
     tree: asterisk_tree.Tree = field(init=False)
 
@@ -250,6 +255,31 @@ class Asterisk:
         await process.wait()
         (self.run_dir / "run" / "asterisk.ctl").unlink(missing_ok=True)
 
+    async def restart(self) -> None:
+        """`core restart now`: its calls end, and the same process boots anew."""
+        await asyncio.sleep(max(0.0, 2.0 - await self._uptime()))  # a boot is named by its second
+        before = await self._uptime()
+        await self.cli("core restart now")
+        end = time.monotonic() + BOOT_DEADLINE_S
+        while True:
+            try:
+                if await self._uptime() < before:
+                    break
+            except (OSError, LabError):
+                pass
+            if time.monotonic() > end:
+                raise LabError(f"Asterisk did not restart in {BOOT_DEADLINE_S} s; see {self.run_dir}")
+            await asyncio.sleep(POLL_S)
+        await self._booted()
+
+    async def _uptime(self) -> int:
+        """Seconds since it booted."""
+        said = await self.cli("core show uptime seconds")
+        found = re.search(r"System uptime: (\d+)", said)
+        if found is None:
+            raise LabError(f"no uptime: {said!r}")
+        return int(found[1])
+
     async def cli(self, command: str) -> str:
         """What `asterisk -rx COMMAND` prints, asked over the control socket without a process of its own."""
         reader, writer = await asyncio.open_unix_connection(str(self.run_dir / "run" / "asterisk.ctl"))
@@ -316,6 +346,18 @@ class Asterisk:
         file_of(Tone(MUSIC_HZ), 8000, self.run_dir / "moh")
         for name, text in {**self._configuration(), **self.files}.items():
             (self.run_dir / "etc" / name).write_text(text)
+        if self.user:
+            uid, gid = self.account()
+            for folder in ("run", "log", "db", "spool", "spool/recording", "spool/monitor"):
+                os.chown(self.run_dir / folder, uid, gid)
+
+    def account(self) -> tuple[int, int]:
+        """The numbers of `user` and of its group, in the tree."""
+        for row in self.tree.inside("/etc/passwd").read_text().splitlines():
+            name, _, uid, gid, *_ = row.split(":")
+            if name == self.user:
+                return int(uid), int(gid)
+        raise LabError(f"the tree has no user {self.user}")
 
     def _configuration(self) -> dict[str, str]:
         run = self.run_dir
@@ -348,6 +390,7 @@ class Asterisk:
             ),
             "features.conf": "[general]\natxfernoanswertimeout=15\n[featuremap]\natxfer=*2\nblindxfer=##\n",
             "res_parking.conf": "[general]\n[default]\nparkext=700\nparkpos=701-720\ncontext=parkedcalls\n",
+            "followme.conf": "[general]\n",
             "confbridge.conf": "[general]\n[default_bridge]\ntype=bridge\n[default_user]\ntype=user\n",
             "musiconhold.conf": f"[default]\nmode=files\ndirectory={run}/moh\n",
             "logger.conf": "[general]\ndateformat=%F %T.%3q\n[logfiles]\nfull => notice,warning,error,verbose\n",
@@ -380,6 +423,7 @@ class Asterisk:
         lines = ["[directories]", *(f"{name} => {path}" for name, path in directories.items())]
         lines += ["[options]", "verbose=3", "hideconnect=yes", f"systemname={self.user_agent}"]
         lines += ["nocolor=yes", "transmit_silence=no", "maxfiles=8192"]
+        lines += [f"runuser={self.user}", f"rungroup={self.user}"] if self.user else []
         return "\n".join(lines) + "\n"
 
     def _pjsip_conf(self, codecs: str) -> str:
@@ -392,8 +436,11 @@ class Asterisk:
         for line in self.lines:
             parts.append(
                 f"[{line.name}]\ntype=endpoint\ntransport=udp\ncontext={line.context}\ndisallow=all\n"
-                f"allow={codecs}\ndirect_media=no\nmedia_address=127.0.0.1\nbind_rtp_to_media_address=yes\n"
+                f"allow={codecs}\ndirect_media=no\nmedia_address=127.0.0.1\n"
+                f"bind_rtp_to_media_address=yes\n"
                 f"aors={line.name}\ndtmf_mode=rfc4733\ntimers=no\nallow_subscribe=no\n"
+                + ("use_ptime=yes\n" if line.packet_ms != 20 else "")
+                + (f"call_group={line.group}\npickup_group={line.group}\n" if line.group else "")
                 + (f"auth={line.name}\n" if line.registers else "")
                 + (f"callerid={line.name} <{line.caller_id or line.name}>\n" if line.registers else "")
             )
@@ -401,7 +448,7 @@ class Asterisk:
                 parts.append(
                     f"[{line.name}]\ntype=auth\nauth_type=userpass\nusername={line.name}\n"
                     f"password={line.password}\n"
-                    f"[{line.name}]\ntype=aor\nmax_contacts=1\nremove_existing=yes\n"
+                    f"[{line.name}]\ntype=aor\nmax_contacts={line.contacts}\nremove_existing=yes\n"
                 )
             else:
                 parts.append(
@@ -427,7 +474,7 @@ NOLOAD = """
     cel_beanstalkd res_statsd res_chan_stats res_geolocation res_pjsip_geolocation res_prometheus
     res_calendar_caldav res_calendar_exchange res_calendar_icalendar res_calendar_ews func_odbc
     res_hep_rtcp res_hep_pjsip res_odbc_transaction res_pjsip_notify app_agent_pool app_festival app_amd
-    app_followme app_voicemail app_adsiprog app_getcpeid res_adsi
+    app_voicemail app_adsiprog app_getcpeid res_adsi
 """
 
 

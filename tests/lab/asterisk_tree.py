@@ -95,7 +95,7 @@ class Tree:
             inside = root + shlex.quote(str(bind))
             lines += [f"mkdir -p {inside}", f"mount --bind {shlex.quote(str(bind))} {inside}"]
         lines.append(f'exec chroot {root} "$@"')
-        return [*_unshare(), "sh", "-c", "\n".join(lines), "tree", *command]
+        return [*unshare(), "sh", "-c", "\n".join(lines), "tree", *command]
 
 
 def cache_dir() -> Path:
@@ -108,16 +108,18 @@ def recipe_hash() -> str:
     return hashlib.sha256("\n".join((BUILD, *SUITES)).encode()).hexdigest()[:12]
 
 
-def own() -> Tree | None:
-    """This machine's own Asterisk, when it is recent enough."""
+def own(say: Callable[[str], None] = lambda text: None) -> Tree | None:
+    """This machine's own Asterisk, when it is recent enough; `say` hears why one that is there is not used."""
     binary = shutil.which("asterisk", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
     if binary is None:
         return None
     said = subprocess.run([binary, "-V"], capture_output=True, text=True, check=False).stdout.strip()
     found = re.search(r"(\d+)[.\d]*", said)
-    if not found or int(found[1]) < OLDEST_VERSION:
-        return None
-    return Tree(None, {"asterisk": found[0], "path": binary})
+    if found and int(found[1]) >= OLDEST_VERSION:
+        return Tree(None, {"asterisk": found[0], "path": binary})
+    version = f"version {found[0]}" if found else "of no version that it tells"
+    say(f"The Asterisk on PATH ({binary}) is {version}, and {OLDEST_VERSION} or later is needed: it is not used")
+    return None
 
 
 def cached() -> Tree | None:
@@ -135,7 +137,7 @@ def find(say: Callable[[str], None] | None = None) -> Tree:
     Raises NoAsterisk, with what to do about it, when there is none.
     """
     say = say or (lambda text: print(text, file=sys.stderr, flush=True))
-    return own() or _checked(cached()) or _build(say)
+    return own(say) or _checked(cached()) or _build(say)
 
 
 def _checked(tree: Tree | None) -> Tree | None:
@@ -182,7 +184,7 @@ def _build_suite(suite: str, building: Path, log: Path) -> bool:
     script = Path("/usr/share/debootstrap/scripts", suite)
     recipe = script if script.exists() else script.with_name("sid")
     root = building / "root"
-    command = [*_unshare(), "--pid", "--fork", "--kill-child", "sh", "-c", BUILD, "build"]
+    command = [*unshare(), "--pid", "--fork", "--kill-child", "sh", "-c", BUILD, "build"]
     command += [str(root), suite, _mirror(), str(recipe)]
     with log.open("ab") as out:
         done = subprocess.run(
@@ -219,7 +221,7 @@ def _mirror() -> str:
 
 
 @cache
-def _unshare() -> tuple[str, ...]:
+def unshare() -> tuple[str, ...]:
     """`unshare` with a mount namespace; inside a chroot its change of propagation is refused."""
     plain = ("unshare", "--mount")
     if subprocess.run([*plain, "true"], capture_output=True, check=False).returncode == 0:

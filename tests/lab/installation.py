@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from typing import Any
 import httpx
 
 from tests.lab.asterisk import REPO, Asterisk, LabError, Line, Ports, default_lines, die_with_parent
+from tests.lab.proxy import Proxy
+from tests.lab.supervisor import read_report
 
 POLL_S = 0.05
 READY_DEADLINE_S = 40.0
@@ -30,7 +32,11 @@ LOAD_AGENT = "190"
 LOAD_NUMBER = "31201239002"
 """Reaches the load agent of the caller's last three digits: `load007`, a phone of its own, answered by SIPp."""
 LOAD = {"load_agent": LOAD_AGENT, "load_number": LOAD_NUMBER}
-STOP_DEADLINE_S = 15.0
+STOP_DEADLINE_S = 25.0
+WATCHDOG_S = 5.0
+"""As in config/systemd/pbxguard.service."""
+UNWATCHED_S = 3600.0
+"""For who wants to see what a frozen pbxguard does to calls."""
 
 DIALPLAN = """\
 #include {repo}/dialplan/pbxguard.conf
@@ -77,6 +83,56 @@ exten => {load_number},1,Gosub(pbxguard-disclose,s,1(contract_evidence))
 """
 
 
+FEATURES = f"""\
+[general]
+atxfernoanswertimeout=15
+[featuremap]
+atxfer=*2
+blindxfer=##
+#include {REPO}/config/asterisk/features.conf
+"""
+KEYS = "pbxguard-object#pbxguard-pause#pbxguard-resume#pbxguard-private#pbxguard-begin"
+"""For DYNAMIC_FEATURES: every key of the shipped features.conf."""
+
+
+class Service:
+    """`pbxguard run` under the lab's supervisor; pid, signals and end are those of pbxguard itself."""
+
+    def __init__(self, supervisor: asyncio.subprocess.Process, report: Path, since: int) -> None:
+        self._supervisor, self._report, self._since = supervisor, report, since
+
+    def happened(self, what: str = "") -> list[dict[str, Any]]:
+        """What the supervisor saw of this run, of one kind if given."""
+        return [row for row in read_report(self._report)[self._since :] if what in ("", row["what"])]
+
+    @property
+    def pid(self) -> int:
+        return int(self.happened("started")[0]["pid"])
+
+    @property
+    def returncode(self) -> int | None:
+        """As of a process of ours; None until pbxguard has ended."""
+        ended = self.happened("ended")
+        return int(ended[0]["code"]) if ended else self._supervisor.returncode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """To pbxguard itself."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    async def wait(self) -> int:
+        """Until pbxguard has ended and its recorders were seen to; its exit code, or minus the signal's number."""
+        code = await self._supervisor.wait()
+        return code if self.returncode is None else self.returncode
+
+    @property
+    def ended_at(self) -> float:
+        """When it ended, in monotonic seconds."""
+        return float(self.happened("ended")[0]["at"])
+
+
 class PbxguardFailed(LabError):
     """pbxguard's command or service ended with an error; the message holds what it printed."""
 
@@ -103,6 +159,11 @@ class Installation:
     """An async context manager. `mode`, `head` and `settings` (TOML text) go into the configuration file.
 
     `head` holds top-level keys, `settings` tables. Every prompt is approved but those named in `unapproved`.
+    `files` replaces files of Asterisk's configuration, by name. With `proxied`, pbxguard reaches AMI and ARI through
+    `ami_proxy` and `ari_proxy`, which a test may break.
+
+    pbxguard runs under `tests.lab.supervisor`, as it does under systemd: one that gives no sign of life for
+    `watchdog_s` is killed, and after any end of it `pbxguard stop-recorders` is run.
     """
 
     officer = "the lab's officer"
@@ -120,10 +181,13 @@ class Installation:
         ports: Ports | None = None,
         keep: bool = False,
         queues: str = "",
+        files: Mapping[str, str] | None = None,
         languages: Sequence[str] = ("nl", "en"),
         extra_lines: Sequence[Line] = (),
         load_agents: int = 0,
         python_options: Sequence[str] = (),
+        proxied: bool = False,
+        watchdog_s: float = WATCHDOG_S,
     ) -> None:
         ports = ports or Ports.free()
         self.asterisk = Asterisk(
@@ -136,22 +200,34 @@ class Installation:
                 *extra_lines,
                 *(Line(f"load{n:03d}", "internal", password="-") for n in range(load_agents)),
             ],
-            files={"queues.conf": queues} if queues else {},
+            files={"features.conf": FEATURES, **(files or {}), **({"queues.conf": queues} if queues else {})},
         )
         self.mode, self.head, self.more_settings, self.rate = mode, head, settings, rate
         self.unapproved, self.languages = unapproved, tuple(languages)
         self.python_options = python_options
+        self.proxied = proxied
+        self.ami_proxy = Proxy(ports.ami, ami=True)
+        self.ari_proxy = Proxy(ports.http)
         self.home = self.asterisk.run_dir / "pbxguard"
         self.archive = self.home / "archive"
         self.spool = self.home / "spool"
         self.config = self.home / "pbxguard.toml"
         self.socket = self.home / "pbxguard.sock"
         self.logfile = self.home / "pbxguard.log"
-        self.process: asyncio.subprocess.Process | None = None
+        self.private = ""
+        """More lines (TOML) of the section on parties."""
+        self.environment: dict[str, str] = {}
+        """What the service is given at its next start, beside our own."""
+        self.report = self.home / "supervisor.jsonl"
+        self.watchdog_s = watchdog_s
+        self.process: Service | None = None
 
     async def __aenter__(self) -> Installation:
         for folder in (self.home, self.archive, self.spool, self.home / "prompts"):
             folder.mkdir(parents=True, exist_ok=True)
+        if self.proxied:
+            await self.ami_proxy.open()
+            await self.ari_proxy.open()
         self.config.write_text(self.toml())
         await self.asterisk.start()
         try:
@@ -169,12 +245,16 @@ class Installation:
             await self.stop()
         finally:
             await self.asterisk.stop()
+            await self.ami_proxy.close()
+            await self.ari_proxy.close()
             if not self.asterisk.keep and os.environ.get("PBXGUARD_LAB_KEEP") != "1":
                 shutil.rmtree(self.asterisk.run_dir, ignore_errors=True)
 
     def toml(self) -> str:
         """The configuration file: what differs from the defaults, and why it must."""
         a = self.asterisk
+        ami_port = self.ami_proxy.port if self.proxied else a.ami_port
+        ari_url = f"http://127.0.0.1:{self.ari_proxy.port}/ari" if self.proxied else a.ari_url
         return f"""\
 node = "lab"
 mode = "{self.mode}"
@@ -186,12 +266,12 @@ languages = {json.dumps(self.languages)}
 name = "Acme"
 
 [ami]
-port = {a.ami_port}
+port = {ami_port}
 username = "{a.ami_user}"
 secret = "{a.ami_secret}"
 
 [ari]
-url = "{a.ari_url}"
+url = "{ari_url}"
 username = "{a.ari_user}"
 password = "{a.ari_password}"
 
@@ -217,6 +297,7 @@ path = "{self.socket}"
 [parties]
 own = ["PJSIP/1[0-9][0-9]-*", "PJSIP/load[0-9]*-*"]
 external = ["PJSIP/trunk-*"]
+{self.private}
 
 [purposes.quality_training]
 active = true
@@ -239,14 +320,20 @@ active = true
 
     async def start(self) -> None:
         """Start `pbxguard run` and wait until it says that it guards."""
+        since = len(read_report(self.report))
+        command = [sys.executable, *self.python_options, "-m", "pbxguard", "--config", str(self.config)]
         with self.logfile.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
+            supervisor = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *self.python_options,
                 "-m",
-                "pbxguard",
-                "--config",
-                str(self.config),
+                "tests.lab.supervisor",
+                f"--watchdog={self.watchdog_s}",
+                f"--report={self.report}",
+                f"--stop-post={json.dumps([*command, 'stop-recorders', '--json'])}",
+                "--",
+                "env",
+                *(f"{key}={value}" for key, value in self.environment.items()),
+                *command,
                 "run",
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -255,6 +342,7 @@ active = true
                 preexec_fn=die_with_parent,
                 process_group=0,  # Ctrl-C at the terminal is for us, who then end it
             )
+        self.process = Service(supervisor, self.report, since)
         end = time.monotonic() + READY_DEADLINE_S
         while True:
             status = await self.status()

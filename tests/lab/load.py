@@ -73,7 +73,7 @@ async def burst(
         before, began = processes(site), time.monotonic()
         placed = await sipp.call_many(site.asterisk, calls, talk_s=talk_s, per_second=per_second)
         await site.asterisk.idle()
-        await _sealed(site, count, offset)
+        await all_sealed(site, count, offset)
         after = processes(site)
         events = list(watch.events)
     return Burst(
@@ -88,7 +88,7 @@ async def burst(
     )
 
 
-async def _sealed(site: Installation, count: int, offset: int) -> None:
+async def all_sealed(site: Installation, count: int, offset: int = 0) -> None:
     """Until so many were sealed and the spool is empty; who counts files afterwards sees what is missing."""
     end = time.monotonic() + SEALED_DEADLINE_S
     while time.monotonic() < end:
@@ -149,8 +149,7 @@ def moments(site: Installation, burst: Burst) -> Moments:
             case "VarSet" if event.get("Variable") == "PBXGUARD_BEAT" and event["Uniqueid"] == "none":
                 found.beat.append((at - int(event["Value"].rpartition(".")[2]) / 1e6) * 1000)
     logged = {(line["event"], line.get("recording", "")): utc(line["ts"]) for line in reversed(burst.log)}
-    for path in sorted(site.archive.rglob("*.json")):
-        said = json.loads(path.read_text())
+    for said in sealed_manifests(site):
         one, channel, segment = said["recording"], said["call"]["uniqueid"], said["segments"][0]
         if channel not in dials:
             continue  # of an earlier burst
@@ -167,6 +166,21 @@ def moments(site: Installation, burst: Burst) -> Moments:
         ):
             values.append(seconds * 1000)
     return found
+
+
+def sealed_files(site: Installation) -> list[Path]:
+    """Every sealed file that has its manifest, in the order of their names."""
+    return [f for f in sorted(site.archive.rglob("*.flac")) if f.with_suffix(".json").exists()]
+
+
+def sealed_manifests(site: Installation) -> list[dict[str, Any]]:
+    """Of every sealed file, in the order of their names."""
+    return [json.loads(file.with_suffix(".json").read_text()) for file in sealed_files(site)]
+
+
+def cut_ms(manifest: dict[str, Any]) -> list[float]:
+    """What was taken off at the end of each of its segments."""
+    return [segment["cut_samples"] * 1000 / manifest["file"]["rate"] for segment in manifest["segments"]]
 
 
 def utc(text: str) -> float:

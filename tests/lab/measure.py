@@ -13,8 +13,12 @@ from tests.lab.checker import Detector, Found, Track
 from tests.lab.phone import Heard, PhoneCall
 from tests.lab.signals import VOICES, Chirp
 
+CHIRP_SLIP_S = 0.06
+"""How far a stretch may seem to begin before the one before it has ended."""
 SLIP_S = 0.2
 """How much of a prompt a phone on this busy machine may lose or hear late, while the rest of it is heard."""
+QUIET_S = 0.8
+"""So long before somebody is first heard for good there is nothing of him: no bit that a stall tore off either."""
 
 
 def track(heard: Heard) -> Track:
@@ -49,6 +53,23 @@ def recorded(file: Path, said: Heard, chirp: Chirp) -> Recorded:
         return (said_s - sent[0].first_said_s) % chirp.sweep_s + sent[0].start_s
 
     return Recorded(own, others, position(stretches[0].first_said_s), position(stretches[-1].last_said_s))
+
+
+def positions(track_: Track, said: Heard, chirp: Chirp) -> list[tuple[float, float]]:
+    """Of each stretch of the chirp in a track of a file, from when to when it was said, on the speaker's timeline.
+
+    The chirp repeats itself, and a call may be longer than it; the file goes on in the order of time.
+    """
+    first_said = checker.chirp_stretches(track(said), chirp)[0]
+    found: list[tuple[float, float]] = []
+    until = 0.0
+    for stretch in checker.chirp_stretches(track_, chirp):
+        begin = (stretch.first_said_s - first_said.first_said_s) % chirp.sweep_s + first_said.start_s
+        while begin < until - CHIRP_SLIP_S:
+            begin += chirp.sweep_s
+        until = begin + stretch.end_s - stretch.start_s
+        found.append((begin, until))
+    return found
 
 
 def prompt_heard(heard: Heard, prompt: Path) -> Found | None:

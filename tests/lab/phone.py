@@ -103,8 +103,18 @@ class Phones:
         if self._temporary and kind is None and os.environ.get("PBXGUARD_LAB_KEEP") != "1":
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    async def add(self, line: Line, *, sends: Sound = SAYS, on_incoming: Policy = Answer(), name: str = "") -> Phone:
-        """A phone on the line, registered when the line registers.
+    async def add(
+        self,
+        line: Line,
+        *,
+        sends: Sound = SAYS,
+        on_incoming: Policy = Answer(),
+        name: str = "",
+        dtx: bool = False,
+        codec: str = "",
+    ) -> Phone:
+        """A phone on the line, registered when the line registers. With `dtx` it sends no packets while it is silent.
+        `codec` (``PCMU/8000``): the only one it has, instead of the usual.
 
         Of several on one trunk line, the first gets the calls that Asterisk sends there; all can place calls.
         """
@@ -113,6 +123,7 @@ class Phones:
             port = free_ports(1, line.host)[0] if line.registers or taken else line.port
             self._serial += 1
             phone = Phone(self, line, port, sends, on_incoming, name or f"{self._serial:03d}-{line.name}")
+            phone.dtx, phone.codec = dtx, codec
             self.phones.append(phone)
             try:
                 await phone.start()
@@ -146,6 +157,7 @@ class Phone:
 
     def __init__(self, phones: Phones, line: Line, port: int, sends: Sound, on_incoming: Policy, name: str) -> None:
         self.phones, self.line, self.port, self.name = phones, line, port, name
+        self.dtx, self.codec = False, ""
         self.sends = sends
         self.calls: list[PhoneCall] = []
         self.failure = ""
@@ -158,6 +170,13 @@ class Phone:
         self._by_key: dict[str, PhoneCall] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the phone, for SIGSTOP and the like."""
+        if self._process is None:
+            raise LabError(f"phone {self.name} is closed")
+        return self._process.pid
 
     # What the person at the phone does.
 
@@ -234,6 +253,7 @@ class Phone:
                 "log": str(folder / f"{self.name}.log"),
                 "rate": self.phones.rate,
                 "host": self.line.host,
+                "packet_ms": self.line.packet_ms,
                 "port": self.port,
                 "rtp": RTP_PORTS,
                 "user": self.line.name,
@@ -242,6 +262,8 @@ class Phone:
                 "silence": self._file(Silence()),
                 "sound": self._file(self.sends),
                 "on_incoming": _policy(self._on_incoming),
+                "dtx": self.dtx,
+                "codec": self.codec,
             }
         )
         await self.phones.until(lambda: self._ready or self.failure, f"phone {self.name} started")
@@ -382,6 +404,11 @@ class PhoneCall:
         await self._do("respond", code=200)
         return await self.answered()
 
+    async def progress(self) -> PhoneCall:
+        """Has sound go both ways while it still rings (183)."""
+        await self._do("respond", code=183)
+        return self
+
     async def reject(self, code: int = 486) -> PhoneCall:
         await self._do("respond", code=code)
         return await self.ended()
@@ -407,6 +434,11 @@ class PhoneCall:
     async def dtmf(self, digits: str) -> PhoneCall:
         """Presses keys (RFC 4733)."""
         await self._do("dtmf", digits=digits)
+        return self
+
+    async def refresh(self, codec: str = "", new_port: bool = False) -> PhoneCall:
+        """Sends a re-INVITE; with another codec alone (``PCMU/8000``), or from another RTP port, where asked."""
+        await self._do("refresh", codec=codec, new_port=new_port)
         return self
 
     async def say(self, sound: Sound) -> PhoneCall:

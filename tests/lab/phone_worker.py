@@ -21,6 +21,7 @@ from typing import Any
 import pjsua2 as pj
 
 POLL_MS = 4
+TICK_S = 0.1
 CODECS = {8000: ("PCMA/8000",), 16000: ("G722/16000", "PCMA/8000")}
 
 
@@ -51,6 +52,7 @@ class Worker:
 
     def run(self, commands: Iterator[dict[str, Any]]) -> None:
         """Until the input ends."""
+        ticks_at = 0.0
         for command in commands:
             if command:
                 self._obey(command)
@@ -62,6 +64,10 @@ class Worker:
             for work in due:
                 with self.guarded():
                     work()
+            if now >= ticks_at:
+                ticks_at = now + TICK_S
+                for leg in self.legs.values():
+                    leg.tick(now)
             self.endpoint.libHandleEvents(POLL_MS)
 
     def player(self, path: str) -> Any:
@@ -139,6 +145,15 @@ class Worker:
         two.joined.add(one)
         one.connect()
 
+    def do_refresh(self, key: str, codec: str, new_port: bool) -> None:
+        if codec:
+            for known in self.endpoint.codecEnum2():
+                self.endpoint.codecSetPriority(known.codecId, 200 if known.codecId.startswith(codec) else 0)
+        parameters = pj.CallOpParam(True)
+        if new_port:
+            parameters.opt.flag = pj.PJSUA_CALL_REINIT_MEDIA
+        self._live(key).reinvite(parameters)
+
     def do_say(self, key: str, sound: str) -> None:
         self._live(key).say(sound)
 
@@ -165,7 +180,7 @@ class Worker:
         media = config.medConfig
         media.clockRate = media.sndClockRate = self.settings["rate"]
         media.channelCount = 1
-        media.noVad = True
+        media.noVad = not self.settings["dtx"]
         media.ecTailLen = 0
         media.quality = 4
         # A fixed jitter buffer that drops and invents nothing: what is heard is what was sent, 60 ms later.
@@ -176,12 +191,14 @@ class Worker:
 
     def _choose_codecs(self) -> None:
         for codec in self.endpoint.codecEnum2():
-            wanted = CODECS[self.settings["rate"]]
+            wanted = (self.settings["codec"],) if self.settings["codec"] else CODECS[self.settings["rate"]]
             rank = next((n for n, name in enumerate(wanted) if codec.codecId.startswith(name)), None)
             self.endpoint.codecSetPriority(codec.codecId, 0 if rank is None else 200 - rank)
             if rank is not None:
                 parameters = self.endpoint.codecGetParam(codec.codecId)
-                parameters.setting.plc = parameters.setting.vad = False
+                parameters.setting.plc = False
+                parameters.setting.vad = self.settings["dtx"]
+                parameters.setting.frmPerPkt = self.settings["packet_ms"] // parameters.info.frameLen
                 self.endpoint.codecSetParam(codec.codecId, parameters)
 
     def _account(self) -> Any:
@@ -242,11 +259,27 @@ class Leg(pj.Call):  # type: ignore[misc]
         self.joined: set[Leg] = set()
         self.player: Any = None
         self.recorders: list[Any] = []
+        self.played, self.played_before = 0, 0
+        self.ticks: list[str] = []
         self.facts: dict[str, Any] = {"digits": ""}
+
+    def onCallSdpCreated(self, prm: Any) -> None:
+        """PJSIP names no packet length, so no other party would keep to it."""
+        if (length := self.worker.settings["packet_ms"]) != 20:
+            prm.sdp.wholeSdp = f"{prm.sdp.wholeSdp.rstrip()}\r\na=ptime:{length}\r\n"
 
     def changed(self, **facts: Any) -> None:
         self.facts.update(facts)
         self.worker.tell({"call": self.key, "is": self.facts})
+
+    def tick(self, now: float) -> None:
+        """Notes how far the sound clock is: a phone that gets no time for long loses some, and its files with it."""
+        if self.player is not None and self.recorders:
+            position = self.player.getPos()
+            if position < self.played:  # begun again
+                self.played_before += self.player.getInfo().sizeSamples
+            self.played = position
+            self.ticks.append(f"{now:.4f} {self.played_before + position}\n")
 
     def respond(self, code: int, headers: dict[str, str] | None = None) -> None:
         parameters = pj.CallOpParam(code < 300)
@@ -262,6 +295,7 @@ class Leg(pj.Call):  # type: ignore[misc]
         """From now on this sound, from its beginning."""
         self.sound = path
         if self.recorders:
+            self.played_before, self.played = self.played_before + self.played, 0
             said = self.recorders[1]
             sound = self._sound()
             if sound is not None:
@@ -340,8 +374,8 @@ class Leg(pj.Call):  # type: ignore[misc]
 
     def _record(self) -> dict[str, Any]:
         base = os.path.join(self.worker.settings["folder"], f"{self.worker.settings['name']}-{self.key}")
-        paths = {"heard": f"{base}-heard.wav", "said": f"{base}-said.wav"}
-        for path in paths.values():
+        paths = {"heard": f"{base}-heard.wav", "said": f"{base}-said.wav", "clock": f"{base}-clock.txt"}
+        for path in (paths["heard"], paths["said"]):
             recorder = pj.AudioMediaRecorder()
             recorder.createRecorder(path)
             self.recorders.append(recorder)
@@ -365,6 +399,9 @@ class Leg(pj.Call):  # type: ignore[misc]
         for other in self.joined:
             other.joined.discard(self)
         self.joined.clear()
+        if self.ticks:
+            with open(self.facts["paths"]["clock"], "w") as clock:
+                clock.writelines(self.ticks)
         self.player = None
         while self.recorders:
             recorder = self.recorders.pop()

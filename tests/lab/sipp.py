@@ -20,6 +20,8 @@ from tests.lab.signals import Tone, alaw
 AGENT_HZ = 3100.0
 RTP_PORTS = (10000, 19000)  # below Asterisk's
 STOP_DEADLINE_S = 5.0
+LONGEST_S = 60.0
+"""An agent whose call was never ended (its Asterisk died) gives it up."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class LoadCall:
     caller_id: str
     number: str
     hertz: float
+    holds: bool = True
+    """Whether it puts itself on hold for the end of its talk, where the load has holds at all."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +59,24 @@ async def call_many(
     per_second: float = 100.0,
     line: str = "trunk-a",
     deadline_s: float = 120.0,
+    hold_s: float = 0.0,
+    held_hz: float = 0.0,
 ) -> LoadResult:
-    """Places all calls at once (started at `per_second`), each hung up `talk_s` after its answer."""
+    """Places all calls (started at `per_second`), each hung up `talk_s` after its answer.
+
+    For the last `hold_s` of it the caller puts the call on hold, by a re-INVITE, and then sends a tone of `held_hz`
+    (one that does not hold sends that too).
+    """
     folder = asterisk.run_dir / "sipp" / f"calls-{asyncio.get_running_loop().time():.6f}"
     folder.mkdir(parents=True)
-    for call in calls:
-        await asyncio.to_thread(_write_tone, folder, call.hertz)
-    rows = [f"{call.caller_id};{call.number};{index};" for index, call in enumerate(calls)]
+    tones = list(dict.fromkeys(call.hertz for call in calls))
+    for hertz in tones:
+        await asyncio.to_thread(_write_tone, folder, hertz)
+    if held_hz:
+        await asyncio.to_thread(_write_tone, folder, held_hz)
+    rows = [f"{call.caller_id};{call.number};{tones.index(call.hertz)};{int(call.holds)};" for call in calls]
     (folder / "calls.csv").write_text("SEQUENTIAL\n" + "\n".join(rows) + "\n")
-    (folder / "uac.xml").write_text(_uac(folder, calls, talk_s))
+    (folder / "uac.xml").write_text(_uac(folder, tones, talk_s, hold_s, held_hz))
     source = asterisk.line(line)
     command = _command(source, folder, "uac", port=0)
     command += [f"127.0.0.1:{asterisk.sip_port}", "-inf", str(folder / "calls.csv")]
@@ -165,6 +178,7 @@ m=audio [rtpstream_audio_port] RTP/AVP 8
 a=rtpmap:8 PCMA/8000
 a=ptime:20"""
 
+FIRST = "sip:[field1]@[remote_ip]:[remote_port]"
 HEADERS = """\
 From: <sip:[field0]@[local_ip]:[local_port]>;tag=[pid]l[call_number]
 To: <sip:[field1]@[remote_ip]:[remote_port]>{to}
@@ -174,8 +188,7 @@ Contact: <sip:load@[local_ip]:[local_port]>
 Max-Forwards: 70"""
 
 
-def _request(method: str, cseq: int, to: str = "[peer_tag_param]", body: str = "") -> str:
-    target = "sip:[field1]@[remote_ip]:[remote_port]" if method == "INVITE" else "[next_url]"
+def _request(method: str, cseq: int, to: str = "[peer_tag_param]", body: str = "", target: str = "[next_url]") -> str:
     lines = [
         f"{method} {target} SIP/2.0",
         "Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch];rport",
@@ -198,21 +211,43 @@ def _choice(folder: Path, tones: Sequence[tuple[int, float]]) -> tuple[str, str]
     return tests, plays
 
 
-def _uac(folder: Path, calls: Sequence[LoadCall], talk_s: float) -> str:
-    tests, plays = _choice(folder, [(n, call.hertz) for n, call in enumerate(calls)])
+def _uac(folder: Path, tones: Sequence[float], talk_s: float, hold_s: float, held_hz: float) -> str:
+    tests, plays = _choice(folder, list(enumerate(tones)))
+    bye, hold = 2, ""
+    if hold_s:
+        bye, hold = 4, _hold(_play(folder, held_hz) if held_hz else "", hold_s)
+        tests += HOLDS
     return f"""<?xml version="1.0" encoding="UTF-8"?>
 <scenario name="callers">
 <nop><action><assignstr assign_to="own" value="[field2]"/><todouble assign_to="n" variable="own"/>{tests}</action></nop>
-<send retrans="500">{_request("INVITE", 1, to="", body=SDP)}</send>
+<send retrans="500">{_request("INVITE", 1, to="", body=SDP, target=FIRST)}</send>
 <recv response="100" optional="true"/>
 <recv response="180" optional="true"/>
 <recv response="183" optional="true"/>
 <recv response="200" rrs="true"/>
 <send>{_request("ACK", 1)}</send>
-{plays}<pause milliseconds="{round(talk_s * 1000)}"/>
-<send retrans="500">{_request("BYE", 2)}</send>
+{plays}<pause milliseconds="{round((talk_s - hold_s) * 1000)}"/>
+{hold}<send retrans="500">{_request("BYE", bye)}</send>
 <recv response="200"/>
 </scenario>
+"""
+
+
+HOLDS = """
+<assignstr assign_to="h" value="[field3]"/><todouble assign_to="hold" variable="h"/>
+<test assign_to="stays" variable="hold" compare="equal" value="0"/>"""
+
+
+def _hold(play: str, seconds: float) -> str:
+    body = SDP.replace("1 1 IN", "1 2 IN") + "\na=sendonly"
+    return f"""<nop next="1" test="stays"/>
+<send retrans="500">{_request("INVITE", 3, body=body)}</send>
+<recv response="100" optional="true"/>
+<recv response="200"/>
+<send>{_request("ACK", 3)}</send>
+<label id="1"/>
+<nop><action>{play}</action></nop>
+<pause milliseconds="{round(seconds * 1000)}"/>
 """
 
 
@@ -249,7 +284,7 @@ def _uas(folder: Path, tones: Sequence[float], ring_s: float) -> str:
 <send retrans="500">{_answer("200 OK", SDP)}</send>
 <recv request="ACK"/>
 {plays}
-<recv request="BYE"/>
+<recv request="BYE" timeout="{round(LONGEST_S * 1000)}"/>
 <send>{_answer("200 OK", tag="")}</send>
 <timewait milliseconds="1000"/>
 {'<Reference variables="uri"/>' if asked else ""}

@@ -127,7 +127,9 @@ async def transferred(site: Installation, story: Story) -> Verdict:
         file.last_s < arrived,
         f"the recording ends at {file.last_s:.2f} s, before the third party is heard at {arrived:.2f} s",
     )
-    third = measure.detector(THIRD_HZ, heard, measure.track(said), measure.track(heard).part(0, arrived - 0.1))
+    third = measure.detector(
+        THIRD_HZ, heard, measure.track(said), measure.track(heard).part(0, arrived - measure.QUIET_S)
+    )
     verdict.require(
         bool(third.find(measure.track(heard))), "the detector hears the third party in the customer's phone"
     )

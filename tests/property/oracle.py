@@ -31,12 +31,17 @@ from pbxguard.core.facts import (
     DisclosureNotHeard,
     DisclosureRequested,
     Fact,
+    HangupRequested,
     Held,
     LocalOptimizationBegun,
     LocalOptimizationEnded,
     MarkedPrivate,
     Objected,
+    ObjectionBinds,
+    Paused,
+    PurposeBegun,
     QueueJoined,
+    Resumed,
     SnapshotTaken,
     SpoolHasRoom,
     SpyStarted,
@@ -44,6 +49,8 @@ from pbxguard.core.facts import (
     SwitchedOff,
     SwitchedOn,
     Unheld,
+    WhisperBegun,
+    WhisperEnded,
 )
 from pbxguard.core.ids import PurposeName
 from pbxguard.core.reasons import Reason
@@ -88,6 +95,7 @@ class Line:
     dialled_number: str = ""
     queue: str = ""
     last_number: str = ""
+    leaving: bool = False
 
 
 @dataclass
@@ -96,11 +104,17 @@ class Said:
 
     asked: tuple[str, ...] = ()
     asked_callee: tuple[str, ...] = ()
+    begun: set[str] = field(default_factory=set)
     private: bool = False
+    paused: bool = False
+    unheard: bool = False
+    """Marked private in mid-call: what was captured of it is destroyed."""
     heard: list[DisclosureHeard] = field(default_factory=list)
     doubted: list[DisclosureHeard] = field(default_factory=list)
     not_heard: set[Reason] = field(default_factory=set)
     objected: set[str] = field(default_factory=set)
+    bound: set[tuple[str, str]] = field(default_factory=set)
+    """Who in its call objected, and to what."""
     consented: set[str] = field(default_factory=set)
 
 
@@ -115,7 +129,7 @@ class Verdict:
     calls: frozenset[str]
     frozen: bool
     several: bool
-    """Two or more people, or somebody unseen: it is a conversation and not one waiting."""
+    """Two or more people, or somebody unseen, and nobody hanging up: a conversation, and not one waiting."""
 
 
 ALL = "*"
@@ -127,6 +141,12 @@ class Oracle:
     def __init__(self, *, observe: bool = False, listen_only: bool = False) -> None:
         self.observe, self.listen_only = observe, listen_only
         self.said: dict[str, Said] = {}
+        self.ended: dict[str, set[tuple[str, str]]] = {}
+        """What stood in calls at their end."""
+        self.met: dict[str, set[str]] = {}
+        """Calls, and the other calls that each was ever in one conversation with."""
+        self.whispers: dict[str, str] = {}
+        """Our own spies, which hear nothing, and to whom each speaks."""
         self.audit = self.room = self.off = False
         self.connected = False
         self.beat = self.now = float("-inf")
@@ -151,7 +171,7 @@ class Oracle:
     def restarted(self) -> None:
         """pbxguard was started anew: it knows what it is told again."""
         self.forget_picture()
-        self.said = {}
+        self.said, self.met, self.whispers = {}, {}, {}
         self.audit = self.room = self.off = self.connected = False
         self.beat = self.lost = float("-inf")
         self.boot = ""
@@ -183,7 +203,7 @@ class Oracle:
                     line.dialled = True
                     line.dialler = fact.caller or line.dialler
                     line.dialled_number = fact.dialled_number or line.dialled_number
-                    if root := self.lines.get(self._root(fact.callee) or ""):
+                    if root := self.lines.get(self.root(fact.callee) or ""):
                         line.origin = root.exten if root.origin is None else root.origin
             case QueueJoined(channel=c, queue=queue):
                 if line := self.lines.get(c):
@@ -211,14 +231,21 @@ class Oracle:
                 if c in self.lines:
                     self.held.pop(c, None)
                     self.hold_doubt.discard(c)
+            case HangupRequested(channel=c):
+                if line := self.lines.get(c):
+                    line.leaving = True
             case SpyStarted():
-                if fact.spy not in self.dead and fact.spied not in self.dead:
-                    self.spying.add((fact.spy, fact.spied))
+                self._spies(fact)
             case SpyStopped():
                 self.spying.discard((fact.spy, fact.spied))
+                self.whispers.pop(fact.spy, None)
+            case WhisperBegun():
+                self.whispers[fact.spy] = fact.spied
+            case WhisperEnded(spy=spy):
+                self.whispers.pop(spy, None)
             case LocalOptimizationBegun(one=one, two=two):
                 key = frozenset((str(one), str(two)))
-                self.changes.setdefault(key, (self._group(one) | self._group(two), now + 0.1))
+                self.changes.setdefault(key, (self.group(one) | self.group(two), now + 0.1))
             case LocalOptimizationEnded(one=one, two=two):
                 self.changes.pop(frozenset((str(one), str(two))), None)
             case AuditHealthy(healthy=healthy):
@@ -241,12 +268,30 @@ class Oracle:
             case _:
                 self._speech(fact)
 
+    def _spies(self, fact: SpyStarted) -> None:
+        alive = fact.spy not in self.dead and fact.spied not in self.dead
+        if alive and self.whispers.get(fact.spy) != fact.spied:
+            self.spying.add((fact.spy, fact.spied))
+
     def _speech(self, fact: Fact) -> None:
         if not isinstance(
             fact,
-            (DisclosureRequested, DisclosureHeard, DisclosureNotHeard, Objected, Consented, MarkedPrivate),
+            (
+                DisclosureRequested,
+                DisclosureHeard,
+                DisclosureNotHeard,
+                Objected,
+                ObjectionBinds,
+                Consented,
+                MarkedPrivate,
+                Paused,
+                PurposeBegun,
+                Resumed,
+            ),
         ):
             return
+        if isinstance(fact, Objected):
+            self._objects(str(fact.channel), {str(p) for p in fact.purposes} or {ALL})
         if fact.channel in self.dead:
             return
         said = self.said.setdefault(fact.channel, Said())
@@ -267,16 +312,46 @@ class Oracle:
                     said.not_heard.add(Reason(reason))
             case Objected(purposes=purposes):
                 said.objected |= set(purposes) or {ALL}
+            case ObjectionBinds(by=by, purposes=purposes):
+                said.bound |= {(str(by), str(p)) for p in purposes or (ALL,)}
             case Consented(purposes=purposes):
                 said.consented |= set(purposes)
-            case MarkedPrivate():
+            case MarkedPrivate(late=late):
                 said.private = True
+                said.unheard |= late
+            case PurposeBegun(purposes=purposes):
+                said.begun |= set(purposes)
+            case Paused():
+                said.paused = True
+            case Resumed():
+                said.paused = False
         if said.private:
             self._private_calls(fact.channel)
 
+    def _objects(self, channel: str, to: set[str]) -> None:
+        """It holds for every call that he talks with, and for those that he ever talked with."""
+        now = self.group(channel)
+        for call in self.calls & self.lines.keys():
+            if call != channel and (call in now or channel in self.met.get(call, ())):
+                self.said.setdefault(call, Said()).bound |= {(channel, p) for p in to}
+
+    def _objections(self, c: str) -> set[tuple[str, str]]:
+        said = self.said.get(c, Said())
+        return said.bound | {(c, p) for p in said.objected}
+
+    def _talk(self, people: list[str], group: frozenset[str]) -> None:
+        """Who talks with somebody who objected, or is bound, is bound."""
+        together = {c for c in group if c in self.calls and c in self.lines}
+        standing = {objection for c in people for objection in self._objections(c)}
+        for c in together:
+            self.met.setdefault(c, set()).update(together - {c})
+            more = {objection for objection in standing if objection[0] != c}
+            if more:
+                self.said.setdefault(c, Said()).bound |= more
+
     def _private_calls(self, channel: str) -> None:
         """Once private, the calls in the conversation stay so (checked again at each verdict)."""
-        for other in self._group(channel):
+        for other in self.group(channel):
             if other in self.lines and self.boot and other in self.calls:
                 self.said.setdefault(other, Said()).private = True
 
@@ -322,9 +397,11 @@ class Oracle:
 
     def _dies(self, c: str) -> None:
         self.dead.add(c)
+        self.whispers.pop(c, None)
         self.lines.pop(c, None)
         self.place.pop(c, None)
         self.held.pop(c, None)
+        self.ended[c] = self._objections(c)
         self.said.pop(c, None)
         self.failed.pop(c, None)
         self.spying = {pair for pair in self.spying if c not in pair}
@@ -337,7 +414,7 @@ class Oracle:
         gone = set(before) - {str(c.channel) for c in fact.channels}
         if fresh:
             before, held, doubt = {}, {}, set()
-            self.said, self.dead, self.failed = {}, set(), {}
+            self.said, self.met, self.dead, self.failed = {}, {}, set(), {}
         self.dead |= gone if not fresh else set()
         self.lines, self.place, self.holding, self.spying, self.changes = {}, {}, {}, set(), {}
         self.held, self.hold_doubt = {}, set()
@@ -360,13 +437,14 @@ class Oracle:
                 self.hold_doubt.add(c)
         if not fresh:
             for c in gone:
+                self.ended[c] = self._objections(c)
                 self.said.pop(c, None)
         for made, members in fact.bridges:
             self.holding[made.bridge] = "holding_bridge" in made.technology or made.type == "parking"
             for member in members:
                 self.place[member] = made.bridge
         for spy in fact.spied:
-            self.spying.add((spy.spy, spy.spied))
+            self._spies(spy)
         self.connected, self.boot = True, fact.boot
 
     # -- who hears whom ----------------------------------------------------------------------------------------------
@@ -408,8 +486,15 @@ class Oracle:
                 sets.setdefault(find(x), set()).add(x)
         return [frozenset(group) for group in sets.values()]
 
-    def _group(self, c: str) -> frozenset[str]:
+    def group(self, c: str) -> frozenset[str]:
+        """Everybody who can hear this one."""
         return next((g for g in self.groups() if c in g), frozenset({c}))
+
+    def people(self, group: frozenset[str]) -> list[str]:
+        """Whoever takes part: no Local halves; where there is a bridge, only those in it."""
+        bridged = any(self._meets(c) for c in group)
+        known = [c for c in sorted(group) if c in self.lines and kind_of(self.lines[c].name) != "local"]
+        return [c for c in known if c in self.place or not bridged]
 
     # -- what forbids it ---------------------------------------------------------------------------------------------
 
@@ -421,9 +506,7 @@ class Oracle:
     def _verdict(self, group: frozenset[str], running: bool) -> Verdict:
         kinds = {c: kind_of(self.lines[c].name) for c in group if c in self.lines}
         bridged = any(self._meets(c) for c in group)
-        people = [
-            c for c, kind in kinds.items() if kind not in ("local", "machine") and (c in self.place or not bridged)
-        ]
+        people = [c for c in self.people(group) if kinds[c] != "machine"]
         own = [c for c in people if kinds[c] == "own"]
         outside = [c for c in people if kinds[c] == "external"]
         self.calls |= set(outside) if self.boot else set()
@@ -433,6 +516,9 @@ class Oracle:
             if when:
                 against.add(reason)
 
+        changing = [deadline for channels, deadline in self.changes.values() if channels & group]
+        if not any(deadline > self.now for deadline in changing):
+            self._talk(people, group)
         if any(self.said.get(c, Said()).private for c in people):
             self._private_calls(people[0])
         forbid(R.SWITCHED_OFF, self.off)
@@ -445,19 +531,20 @@ class Oracle:
         forbid(R.NO_EXTERNAL_PARTY, not outside)
         forbid(R.EXTERNAL_NOT_ANSWERED, any(not self.lines[c].up for c in outside))
         unseen = any(self._unseen(c) for c in group)
+        leaving = any(self.lines[c].leaving for c, kind in kinds.items() if kind != "local" and c in self.place)
         forbid(R.UNKNOWN_PARTY, unseen or any(kinds[c] in ("unknown", "mandated") for c in people))
         forbid(R.PRIVATE_PARTY, any(kinds[c] == "private" for c in people))
         spied = not self.listen_only and any(spied in group for _, spied in self.spying)
         forbid(R.SPIED_ON, spied or any(kinds[c] == "monitor" for c in people))
         forbid(R.ON_HOLD, any(c in self.held for c in people))
         forbid(R.HOLD_UNKNOWN, any(c in self.hold_doubt for c in people))
+        forbid(R.PAUSED, any(self.said.get(c, Said()).paused for c in people))
         forbid(R.SECOND_CALL, any(self._second(c) for c in people if kinds[c] in ("own", "private")))
         forbid(R.AUDIT_UNHEALTHY, not self.audit)
         forbid(R.SPOOL_FULL, not self.room)
         forbid(R.START_FAILED, any(self.failed.get(c, 0.0) > self.now for c in group))
         forbid(R.NOT_CONNECTED, not self.connected)
         forbid(R.BEAT_LATE, self.lag > (2 if running else 0.25))
-        changing = [deadline for channels, deadline in self.changes.values() if channels & group]
         forbid(R.CHANGE_HALF_DONE, any(deadline <= self.now for deadline in changing))
         asked = {p for c in people for p in self._asked(c)}
         asked |= {p for c in outside for h in self.said.get(c, Said()).heard for p in h.disclosure.purposes}
@@ -475,7 +562,7 @@ class Oracle:
             frozenset(c for c in own if self.lines[c].up),
             frozenset(outside),
             any(deadline > self.now for deadline in changing),
-            bridged and (len(people) > 1 or unseen),
+            bridged and (len(people) > 1 or unseen) and not leaving,
         )
 
     def _unseen(self, c: str) -> bool:
@@ -508,7 +595,8 @@ class Oracle:
         line = self.lines[c]
         return line.exten if line.origin is None else line.origin
 
-    def _root(self, c: str) -> str | None:
+    def root(self, c: str) -> str | None:
+        """Who dialled it, through Local halves."""
         for _ in range(50):
             dialler = self.lines[c].dialler
             if not dialler or dialler not in self.lines:
@@ -519,10 +607,13 @@ class Oracle:
         return None
 
     def _asked(self, c: str) -> tuple[str, ...]:
+        return (*self._asked_at_doors(c), *sorted(self.said.get(c, Said()).begun))
+
+    def _asked_at_doors(self, c: str) -> tuple[str, ...]:
         said = self.said.get(c, Said())
         if said.asked or not self.lines[c].dialler:
             return said.asked
-        root = self._root(c)
+        root = self.root(c)
         asked = self.said.get(root, Said()).asked_callee if root else ()
         if asked and self.boot and kind_of(self.lines[c].name) == "external":
             self.said.setdefault(c, Said()).asked = asked  # whoever dialled may leave
@@ -546,7 +637,7 @@ class Oracle:
 
     def _against(self, purpose: PurposeName | str, people: list[str], outside: list[str]) -> set[Reason]:
         against: set[Reason] = set()
-        objected = any({purpose, ALL} & self.said.get(c, Said()).objected for c in people)
+        objected = any(to in (purpose, ALL) for c in people for _, to in self._objections(c))
         if objected and purpose != "mifid_order":
             against.add(R.OBJECTED)
         if purpose == "strange":

@@ -21,6 +21,8 @@ from pbxguard.core.facts import (
     LocalOptimizationEnded,
     MarkedPrivate,
     Objected,
+    Paused,
+    Resumed,
     SpoolHasRoom,
     SpyStopped,
     SwitchedOff,
@@ -404,11 +406,18 @@ def parked(trial: Trial) -> None:
 
 
 def paused(trial: Trial) -> None:
-    """No fact pauses yet; what will be told to `decide` then is refused already."""
-    _, leg = inbound(trial)
-    decision = trial.decision(leg, paused=True)
+    """The pause belongs to the customer's call, and goes with him to another of us."""
+    caller, leg = inbound(trial)
+    trial.feed(Paused(caller))
+    assert not trial.wanted
+    other, facts = trial.world.dial(leg, "PJSIP/106")
+    trial.play([*facts, *trial.world.enter(trial.world.bridge_of(caller), other)])
+    trial.play(trial.world.hang_up(leg))
+    decision = trial.decision(caller)
     assert isinstance(decision, Refusal)
     assert decision.reasons == (Reason.PAUSED,)
+    trial.feed(Resumed(caller))
+    assert trial.wanted
 
 
 SCENARIOS: tuple[Callable[[Trial], None], ...] = (

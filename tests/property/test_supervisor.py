@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, get_args
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,29 +21,45 @@ from hypothesis.stateful import (
 from pbxguard.core.errors import ImpossibleCommand
 from pbxguard.core.facts import (
     AuditHealthy,
+    CalleePromptBegun,
+    CalleePromptEnded,
     ChannelNumberChanged,
     ChannelRenamed,
     ConnectionLost,
     Consented,
+    DialEnded,
+    DigitPressed,
+    DisclosureBegun,
     DisclosureNotHeard,
     Fact,
+    HangupRequested,
     Held,
+    InCall,
     LocalOptimizationBegun,
     LocalOptimizationEnded,
     MarkedPrivate,
     Objected,
+    Paused,
+    PictureSeen,
+    PurposeBegun,
+    RecorderSeen,
+    RecorderStopSeen,
+    Requested,
+    Resumed,
     SnapshotTaken,
     SpoolHasRoom,
     SpyStopped,
     SwitchedOff,
     SwitchedOn,
     Unheld,
+    WhisperEnded,
 )
 from pbxguard.core.ids import BridgeId, Uniqueid
 from pbxguard.core.permit import Permit
 from pbxguard.core.purposes import Direction, Mode
 
 from . import scenarios
+from .incidents import SITUATIONS
 from .oracle import kind_of
 from .trial import Trial
 from .world import DE_NUMBER, DID, DID_SCOPE, FORBIDDEN, MIFID, NL_NUMBER, NL_OTHER, PROOF, SALES, TRAINING
@@ -90,14 +107,15 @@ class Exchange(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 500))
     def said_again(self, number: int) -> None:
-        facts = [f for f in self.trial.history[-40:] if not isinstance(f, SnapshotTaken)]
+        facts = [f for f in self.trial.history[-40:] if not isinstance(f, SnapshotTaken | PictureSeen)]
         if facts:
             self.trial.feed(facts[number % len(facts)])
 
     # -- ready-made situations ---------------------------------------------------------------------------------------
 
-    @initialize(agent=AGENTS, way=st.sampled_from(["in", "out", "queue", "nothing"]))
-    def begin(self, agent: str, way: str) -> None:
+    @initialize(agent=AGENTS, way=st.sampled_from(["in", "out", "queue", "nothing"]), tell=st.booleans())
+    def begin(self, agent: str, way: str, tell: bool) -> None:
+        self.trial.tell_joiners(tell)
         match way:
             case "in":
                 scenarios.inbound(self.trial, agent=agent)
@@ -182,6 +200,18 @@ class Exchange(RuleBasedStateMachine):
             _, facts = self.trial.world.spy(who)
             self.send(facts, fate, 1)
 
+    @rule(fate=FATES, channel=st.integers(0, 20), which=st.integers(0, 2))
+    def whispered_to(self, fate: str, channel: int, which: int) -> None:
+        who = self.pick(channel)
+        if who in self.trial.world.lines:
+            _, facts = self.trial.world.whisper(who)
+            self.send(facts, fate, which)
+
+    @rule(number=st.integers(0, 9))
+    def whisper_ends(self, number: int) -> None:
+        if spies := self.trial.world.spies:
+            self.trial.feed(WhisperEnded(spies[number % len(spies)].spy))
+
     @rule(number=st.integers(0, 9))
     def spy_goes(self, number: int) -> None:
         if spies := self.trial.world.spies:
@@ -214,8 +244,12 @@ class Exchange(RuleBasedStateMachine):
                 Unheld,
                 Unheld,
                 MarkedPrivate,
+                Paused,
+                Resumed,
+                Resumed,
                 Objected,
                 lambda c: Objected(c, (TRAINING,)),
+                lambda c: Objected(c, (PROOF,)),
                 lambda c: Consented(c, (PROOF, TRAINING)),
                 lambda c: Consented(c, (PROOF,)),
                 lambda c: ChannelNumberChanged(c, NL_OTHER),
@@ -223,6 +257,15 @@ class Exchange(RuleBasedStateMachine):
                 lambda c: ChannelNumberChanged(c, ""),
                 lambda c: ChannelNumberChanged(c, "101"),
                 lambda c: DisclosureNotHeard(c, None, "prompt_cut"),
+                *[partial(lambda what, c: Requested(c, what), what) for what in InCall],
+                HangupRequested,
+                DisclosureBegun,
+                RecorderSeen,
+                lambda c: DigitPressed(c, "9"),
+                lambda c: DialEnded(c, c, "ANSWER"),
+                lambda c: CalleePromptBegun(c, "notice", 0, 0, 0.0),
+                lambda c: CalleePromptEnded(c, "notice", "SUCCESS", 9, 9, "", 0.0),
+                lambda c: CalleePromptEnded(c, "notice", "FAILED", 9, 9, "", 0.0),
             ]
         ),
         fate=FATES,
@@ -237,6 +280,16 @@ class Exchange(RuleBasedStateMachine):
     @rule(channel=st.integers(0, 20), purposes=PURPOSES.filter(bool), mode=TOLD.filter(bool), fate=FATES)
     def hears(self, channel: int, purposes: Any, mode: Mode, fate: str) -> None:
         self.send([self.trial.world.hears(self.pick(channel), purposes, mode)], fate)
+
+    @rule(number=st.integers(0, 9), heard=st.sampled_from([True, True, False]), agrees=st.booleans())
+    @precondition(lambda self: self.trial.whispers)
+    def a_whisper_ends(self, number: int, heard: bool, agrees: bool) -> None:
+        whispers = list(self.trial.whispers)
+        self.trial.whispered(whispers[number % len(whispers)], heard=heard, agrees=agrees)
+
+    @rule(channel=st.integers(0, 20), purposes=PURPOSES.filter(bool), fate=FATES)
+    def one_of_us_begins_a_purpose(self, channel: int, purposes: Any, fate: str) -> None:
+        self.send([PurposeBegun(self.pick(channel), purposes, Uniqueid("one.of.us"))], fate)
 
     @rule()
     def nobody_holds(self) -> None:
@@ -286,17 +339,31 @@ class Exchange(RuleBasedStateMachine):
         if self.trial.wanted:
             self.trial.fail_start(list(self.trial.wanted)[number % len(self.trial.wanted)])
 
-    @rule(number=st.integers(0, 9))
-    def segment_closes(self, number: int) -> None:
+    @rule(number=st.integers(0, 9), ran=st.booleans())
+    def segment_closes(self, number: int, ran: bool) -> None:
         segments = [*self.trial.stopped, *self.trial.wanted]
         if segments:
-            self.trial.close(segments[number % len(segments)])
+            self.trial.close(segments[number % len(segments)], ran=ran)
+
+    @rule(number=st.integers(0, 9), channel=st.integers(0, 20))
+    def recorder_stop_is_seen(self, number: int, channel: int) -> None:
+        legs = [s.leg for s in self.trial.wanted.values()] + [s.leg for s in self.trial.stopped.values()]
+        self.trial.feed(RecorderStopSeen(legs[number % len(legs)] if legs else self.pick(channel)))
+
+    @rule(times=st.integers(1, 2), restless=st.sampled_from([False, False, True]), channel=st.integers(0, 20))
+    def picture_is_looked_at(self, times: int, restless: bool, channel: int) -> None:
+        for _ in range(times):
+            self.trial.look(*([self.pick(channel)] if restless else []))
+
+    @rule(observe=st.sampled_from([False, False, True]), listen_only=st.booleans())
+    def policy_is_reloaded(self, observe: bool, listen_only: bool) -> None:
+        self.trial.reload(observe=observe, listen_only=listen_only)
 
     def teardown(self) -> None:
         self.trial.finish()
 
 
-@pytest.mark.parametrize("situation", scenarios.SCENARIOS, ids=lambda s: s.__name__)
+@pytest.mark.parametrize("situation", SITUATIONS, ids=lambda s: s.__name__)
 def test_the_oracle_agrees_in_every_ready_made_situation(situation: Callable[[Trial], None]) -> None:
     trial = Trial()
     situation(trial)
@@ -325,3 +392,13 @@ def test_nobody_but_decide_makes_a_permit() -> None:
         Permit(Uniqueid("1.1"), (PROOF,), Direction.INBOUND, Uniqueid("1.2"), ())
     with pytest.raises(ImpossibleCommand):
         Permit(Uniqueid("1.1"), (PROOF,), Direction.INBOUND, Uniqueid("1.2"), (), object())
+
+
+def test_every_fact_that_there_is_takes_part_in_a_ready_made_situation() -> None:
+    met: set[type] = set()
+    for situation in SITUATIONS:
+        trial = Trial()
+        situation(trial)
+        trial.finish()
+        met |= {type(fact) for fact in trial.history}
+    assert met == set(get_args(Fact))

@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from pbxguard.core.commands import Command, ReportCall, SealRecording, StartRecording, StopRecording
+from pbxguard.core.commands import (
+    Command,
+    CommitBegin,
+    CommitResume,
+    HangUp,
+    LookAnew,
+    NoteBinding,
+    NoteRequest,
+    RefuseRequest,
+    ReportCall,
+    SealRecording,
+    StartRecording,
+    StopRecording,
+    StopTelling,
+    Tell,
+)
 from pbxguard.core.conversation import converse
 from pbxguard.core.facts import (
     AuditHealthy,
@@ -17,30 +33,56 @@ from pbxguard.core.facts import (
     Fact,
     MarkedPrivate,
     Objected,
+    ObjectionBinds,
+    Paused,
+    PictureSeen,
+    PolicyReloaded,
+    PurposeBegun,
+    Resumed,
     SegmentClosed,
     SegmentStartFailed,
     SpoolHasRoom,
 )
-from pbxguard.core.ids import RecordingId, SegmentId, Uniqueid, recording_id
-from pbxguard.core.permit import Permit, Refusal, Sight, decide
-from pbxguard.core.policy import GuardMode
+from pbxguard.core.ids import PurposeName, RecordingId, SegmentId, Uniqueid, recording_id
+from pbxguard.core.permit import CONVERSATION, Permit, Refusal, Sight, decide
+from pbxguard.core.policy import GuardMode, JoinerRule
+from pbxguard.core.purposes import Mode, OnObjection
 from pbxguard.core.reasons import Reason, ordered
 from pbxguard.core.supervisor import Supervisor
 
-from .oracle import Oracle, Verdict, kind_of
+from .expected import NEVER, Answer, Expected
+from .oracle import ALL, Oracle, Said, Verdict, kind_of
 from .world import World, make_policy
 
-_NOTES = (DisclosureRequested, DisclosureHeard, DisclosureNotHeard, Objected, Consented, MarkedPrivate)
+NOTHING = Answer()
+_NOTES = (
+    DisclosureRequested,
+    DisclosureHeard,
+    DisclosureNotHeard,
+    Objected,
+    ObjectionBinds,
+    Consented,
+    MarkedPrivate,
+    Paused,
+    PurposeBegun,
+    Resumed,
+)
+
+STAY_S = 0.4
+"""A joiner must have stayed so long."""
 
 
 class Trial:
     """Holds the clock, the wanted recorders as told by the commands, and the memory that a restart reads."""
 
-    def __init__(self, *, observe: bool = False, listen_only: bool = False) -> None:
+    def __init__(self, *, observe: bool = False, listen_only: bool = False, tell: bool = False) -> None:
+        """`tell`: who joins untold is told by whisper."""
         mode = GuardMode.OBSERVE if observe else GuardMode.GUARD
-        self.policy = make_policy(mode, listen_only_spies=listen_only)
+        self.policy = replace(make_policy(mode, listen_only_spies=listen_only), joiners=JoinerRule(tell, STAY_S))
+        self.begun: set[Uniqueid] = set()
         self.world = World()
         self.oracle = Oracle(observe=observe, listen_only=listen_only)
+        self.expected = Expected(self.oracle)
         self.now = 100.0
         self.history: list[Fact] = []
         self.log: list[Fact] = []
@@ -49,12 +91,20 @@ class Trial:
         self.stopped: dict[SegmentId, StopRecording] = {}
         """Stopped, not closed."""
         self.segments: dict[SegmentId, RecordingId] = {}
+        self.permitted: dict[RecordingId, set[str]] = {}
+        """Of the recordings of this run: what their segments were for."""
         self.sealed: set[RecordingId] = set()
         self.ended: set[RecordingId] = set()
         self.excused: set[RecordingId] = set()
         """Calls that ended while pbxguard was away: their leftovers are not the supervisor's."""
         self.reported: dict[str, ReportCall] = {}
         self.spoke: set[str] = set()
+        self.bypassed: set[str] = set()
+        """Calls that nothing was asked for while the switch was off: that is why, until something is."""
+        self.whispers: dict[Uniqueid, Tell] = {}
+        """Disclosures that are whispered now; each ends with a DisclosureHeard or a DisclosureNotHeard."""
+        self.broken_off: set[Uniqueid] = set()
+        """Of these, those that the supervisor wants no longer."""
         self.blessed: set[SegmentId] = set()
         """Wanted and rightly so when a change began: they stand while it lasts."""
         self.supervisor = Supervisor(self.policy, "node")
@@ -75,12 +125,29 @@ class Trial:
             self.history.append(fact)
             if isinstance(fact, _NOTES):
                 self.log.append(fact)
+            running = frozenset(str(s.leg) for s in self.wanted.values())
+            closing = {str(id): str(stop.leg) for id, stop in self.stopped.items()}
+            answer = self.expected.before(fact, self.now, running, closing)
+            self.spoke -= self.expected.unmet
+            self.expected.unmet.clear()
+            self.log += answer.closing
+
+            if isinstance(fact, PurposeBegun):
+                self.begun.add(fact.channel)
             if isinstance(fact, SegmentClosed | SegmentStartFailed):
                 self._closed(fact.segment)
             if isinstance(fact, ChannelHungUp):
                 self.ended.add(recording_id("node", self.world.boot, fact.channel))
+            if isinstance(fact, DisclosureHeard | DisclosureNotHeard):
+                self.whispers.pop(fact.channel, None)
+                self.broken_off.discard(fact.channel)
             self.oracle.learn(fact, self.now)
-            self.judge(self.supervisor.handle(fact, self.now))
+            self.judge(self.supervisor.handle(fact, self.now), answer)
+            self.expected.after(fact)
+
+    def tell_joiners(self, tell: bool) -> None:
+        """Whether who joins untold is told by whisper, from now on."""
+        self.policy = self.supervisor.policy = replace(self.policy, joiners=JoinerRule(tell, STAY_S))
 
     def play(self, facts: Iterable[Fact]) -> None:
         self.feed(*facts)
@@ -99,17 +166,39 @@ class Trial:
         self.oracle.failed[str(self.wanted[segment].leg)] = self.now + 2
         self.feed(SegmentStartFailed(segment, "refused"))
 
-    def close(self, segment: SegmentId) -> None:
-        """Its recorder is gone: after our stop, or by itself."""
+    def close(self, segment: SegmentId, *, ran: bool = True) -> None:
+        """Its recorder is gone: after our stop, or by itself. `ran`: our stop found it running."""
         if segment in self.wanted:
             leg = str(self.wanted[segment].leg)
             if leg in self.oracle.lines:
                 self.oracle.failed[leg] = self.now + 2
-        self.feed(SegmentClosed(segment))
+        self.feed(SegmentClosed(segment, ran))
+
+    def whispered(self, channel: Uniqueid, *, heard: bool = True, agrees: bool = False) -> None:
+        """What is whispered to it is over."""
+        key = self.whispers[channel].disclosure
+        if heard:
+            self.feed(DisclosureHeard(channel, key, f"digest of {key}", "2026-01-01T00:00:00Z"))
+            if agrees:
+                self.feed(Consented(channel, key.purposes))
+        else:
+            self.feed(DisclosureNotHeard(channel, key, Reason.PROMPT_UNSENT.value))
 
     def close_all(self) -> None:
         for segment in list(self.stopped):
             self.close(segment)
+
+    def look(self, *restless: Uniqueid) -> None:
+        """The PBX's lists are held against the picture."""
+        at = self.oracle.beat if self.oracle.beat > NEVER else 0.0
+        self.feed(PictureSeen(self.world.snapshot(), frozenset(restless), at))
+
+    def reload(self, *, observe: bool = False, listen_only: bool = False) -> None:
+        """The organisation decides otherwise."""
+        mode = GuardMode.OBSERVE if observe else GuardMode.GUARD
+        self.policy = self.supervisor.policy = make_policy(mode, listen_only_spies=listen_only)
+        self.oracle.observe, self.oracle.listen_only = observe, listen_only
+        self.feed(PolicyReloaded())
 
     def restart(self, away: Iterable[Fact] = (), *, seconds: float = 1.0) -> None:
         """pbxguard dies; `away` happens unseen; it comes back, reads its log, and takes a snapshot."""
@@ -120,14 +209,16 @@ class Trial:
             calls = {recording_id("node", self.world.boot, c) for c, line in lines if kind_of(line.name) == "external"}
             if recording not in calls:
                 self.excused.add(recording)
-        self.wanted, self.stopped, self.reported, self.spoke = {}, {}, {}, set()
-        self.blessed = set()
+        self.wanted, self.stopped, self.reported, self.spoke, self.bypassed = {}, {}, {}, set(), set()
+        self.whispers, self.broken_off = {}, set()
+        self.blessed, self.permitted = set(), {}
         numbering: dict[RecordingId, int] = {}
         for segment, recording in self.segments.items():
             numbering[recording] = max(numbering.get(recording, 0), int(segment[-3:]))
         self.supervisor = Supervisor(self.policy, "node", numbering)
         said = self.oracle.said
         self.oracle.restarted()
+        self.expected = Expected(self.oracle)
         self.oracle.now = self.now
         replay = [
             f
@@ -147,14 +238,20 @@ class Trial:
 
     # -- judging -----------------------------------------------------------------------------------------------------
 
-    def judge(self, commands: Iterable[Command]) -> None:
+    def judge(self, commands: Iterable[Command], answer: Answer = NOTHING) -> None:
+        commands = list(commands)
         started: list[StartRecording] = []
         any_start = False
+        self._judge_answer(commands, answer)
         for command in commands:
             match command:
                 case StartRecording():
                     any_start = True
                     assert command.segment not in self.segments, "a segment's id comes once"
+                    if command.recording not in self.segments.values():
+                        self.permitted[command.recording] = set()
+                    if command.recording in self.permitted:
+                        self.permitted[command.recording] |= {str(p) for p in command.permit.purposes}
                     self.segments[command.segment] = command.recording
                     self.wanted[command.segment] = command
                     started.append(command)
@@ -166,14 +263,80 @@ class Trial:
                     assert start.leg == command.leg
                     assert command.proven <= self.oracle.beat, "nothing is proven beyond the last beat"
                     assert command.reasons
+                    parties = {start.permit.call, *(t.channel for t in start.permit.told)}
+                    unheard = any(c in self.oracle.said and self.oracle.said[c].unheard for c in parties)
+                    assert command.destroy or not unheard, "what was private is destroyed unheard"
+                    self.expected.own_stops[str(command.leg)] += 1
                     self.stopped[command.segment] = command
+                case Tell():
+                    self._judge_whisper(command)
+                case StopTelling(channel=channel):
+                    assert channel in self.whispers, "only what is whispered is broken off"
+                    assert channel not in self.broken_off, "and once"
+                    self.broken_off.add(channel)
                 case SealRecording():
                     self._seal(command)
+                case NoteBinding(facts=facts):
+                    assert facts
+                    self.log += facts
+                case NoteRequest(facts=facts):
+                    self.log += [fact for fact in facts if isinstance(fact, ObjectionBinds)]
                 case ReportCall():
                     self.reported[command.outcome.call] = command
                 case _:
                     pass
         self._judge_recorders(started)
+        self._judge_bindings()
+
+    def _judge_bindings(self) -> None:
+        """Every objection that binds a call that lives is written down, and none that does not."""
+        written: set[tuple[str, str, str]] = set()
+        for fact in self.log:
+            if isinstance(fact, ObjectionBinds):
+                written |= {(str(fact.channel), str(fact.by), str(p)) for p in fact.purposes or (ALL,)}
+        bound = {(c, by, to) for c, said in self.oracle.said.items() for by, to in said.bound}
+        for c, by, to in bound:
+            assert {(c, by, to), (c, by, ALL)} & written, "bound, and a restart would not know it"
+        for c, by, to in written:
+            assert c not in self.oracle.said or (c, by, to) in bound, "bound by nobody"
+
+    def _judge_answer(self, commands: list[Command], answer: Answer) -> None:
+        stops = [c for c in commands if isinstance(c, StopRecording)]
+        assert {str(c.channel) for c in commands if isinstance(c, HangUp)} == answer.hang_up
+        assert [c.channels for c in commands if isinstance(c, LookAnew)] == ([answer.look_at] if answer.look_at else [])
+        for stop in stops:
+            wrong = stop.reasons == (Reason.PICTURE_WRONG,)
+            assert wrong is (str(stop.leg) in answer.near), "what is near those who are elsewhere, and nothing else"
+            assert not wrong or stop.proven == answer.right, "proven while the picture was known to be right"
+        noted = [note for c in commands if isinstance(c, NoteRequest) for note in c.facts]
+        noted = [note for note in noted if not isinstance(note, ObjectionBinds)]
+        assert sorted(noted, key=repr) == sorted(answer.closing, key=repr)
+        resumed = [{str(f.channel) for f in c.facts} for c in commands if isinstance(c, CommitResume)]
+        assert resumed == ([answer.resume] if answer.resume else [])
+        begun = [{str(f.channel) for f in c.facts} for c in commands if isinstance(c, CommitBegin)]
+        assert begun == ([answer.begun] if answer.begun else [])
+        assert any(isinstance(c, RefuseRequest) for c in commands) is answer.refused
+        by_others = [str(s.leg) for s in stops if s.reasons == (Reason.RECORDER_STOPPED,)]
+        assert by_others == ([answer.stopped_by_other] if answer.stopped_by_other else [])
+
+    def _judge_whisper(self, command: Tell) -> None:
+        """It is told where nothing else is missing, for what it has not been told, and one sentence at a time."""
+        channel = command.channel
+        assert channel not in self.whispers, "one whisper at a time"
+        said = self.oracle.said.get(str(channel), Said())
+        needed = {str(p) for p in command.disclosure.purposes}
+        strict = list(Mode).index(command.disclosure.mode)
+        heard = [h.disclosure for h in said.heard if list(Mode).index(h.disclosure.mode) >= strict]
+        assert not any(needed <= {str(p) for p in key.purposes} for key in heard), "told already"
+        for verdict in self.oracle.verdicts(frozenset(str(s.leg) for s in self.wanted.values())):
+            if str(channel) not in verdict.channels:
+                continue
+            assert str(channel) in verdict.calls, "only somebody from outside is told"
+            assert verdict.own_legs, "and only in a conversation of ours"
+            against = verdict.reasons & CONVERSATION.keys() - {Reason.BEAT_LATE, Reason.START_FAILED}
+            assert not against, f"told although {against}"
+            assert self.policy.joiners.tell or channel in self.begun, "nobody asked for it"
+        self.whispers[channel] = command
 
     def _judge_recorders(self, started: list[StartRecording]) -> None:
         legs = frozenset(str(s.leg) for s in self.wanted.values())
@@ -223,19 +386,23 @@ class Trial:
             assert report.outcome.recorded is recorded
             told = set(report.outcome.reasons)
             want = set() if recorded else set(verdict.reasons)
+            if Reason.NO_PURPOSE not in want:
+                self.bypassed.discard(call)
+            elif Reason.SWITCHED_OFF in want:
+                self.bypassed.add(call)
+            if call in self.bypassed:
+                want.add(Reason.SWITCHED_OFF)
             if between:
                 told, want = told - {Reason.BEAT_LATE}, want - {Reason.BEAT_LATE}
             assert told == want, f"reasons told: {told}, the oracle's: {want}"
             assert report.outcome.reasons == ordered(set(report.outcome.reasons))
 
-    def decision(self, channel: Uniqueid, *, paused: bool = False) -> Permit | Refusal:
+    def decision(self, channel: Uniqueid) -> Permit | Refusal:
         """What `decide` says of the channel's conversation, with the oracle's own sight."""
         supervisor, oracle = self.supervisor, self.oracle
         component = supervisor.board.component(channel)
         half_done = any(d <= self.now and c & component.channels for c, d in oracle.changes.values())
-        conversation = converse(
-            component, supervisor.board, supervisor.memory, self.policy, half_done=half_done, paused=paused
-        )
+        conversation = converse(component, supervisor.board, supervisor.memory, self.policy, half_done=half_done)
         failed = any(until > self.now and leg in component.channels for leg, until in oracle.failed.items())
         running = any(s.leg in component.channels for s in self.wanted.values())
         sight = Sight(oracle.connected, oracle.lag, oracle.audit, oracle.room, oracle.off, failed, running)
@@ -253,6 +420,13 @@ class Trial:
         assert not open_ones, "sealed when all its segments are closed"
         self.sealed.add(recording)
         assert command.outcome.call not in self.oracle.lines, "sealed when its call has ended"
+        if recording in self.permitted:
+            standing = {to for _, to in self.oracle.ended.get(str(command.outcome.call), ())}
+            objected = {p for p in self.permitted[recording] if standing & {p, ALL}}
+            assert {str(p) for p in command.objected} == objected, "the objections are of the whole call"
+            effects = {self.policy.purposes[PurposeName(p)].on_objection for p in objected}
+            destroy = objected == self.permitted[recording] and effects == {OnObjection.DESTROY}
+            assert (command.destroy, command.lock) == (destroy, OnObjection.LOCK in effects)
 
     # -- at the end --------------------------------------------------------------------------------------------------
 

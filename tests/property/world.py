@@ -26,6 +26,7 @@ from pbxguard.core.facts import (
     LocalOptimizationEnded,
     SnapshotTaken,
     SpyStarted,
+    WhisperBegun,
 )
 from pbxguard.core.ids import BridgeId, LinkedId, PurposeName, Uniqueid
 from pbxguard.core.policy import GuardMode, PartyPatterns, Policy, Scope
@@ -216,6 +217,13 @@ class World:
         fact = SpyStarted(spy, spied)
         self.spies.append(fact)
         return spy, [created, fact]
+
+    def whisper(self, spied: Uniqueid) -> tuple[Uniqueid, list[Fact]]:
+        """We speak to one party alone: announced before Asterisk makes the snoop channel."""
+        spy, created = self.create("Snoop/9", ChannelState.UP)
+        fact = SpyStarted(spy, spied)
+        self.spies.append(fact)
+        return spy, [WhisperBegun(spy, spied), created, fact]
 
     def optimise(self, agent: Uniqueid, one: Uniqueid, two: Uniqueid, *, ends: bool = True) -> list[Fact]:
         """The Local pair between the agent's and the customer's bridge is taken out (ASTERISK.md, event stream)."""

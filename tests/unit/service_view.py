@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from pbxguard.core.errors import PbxguardError
+from pbxguard.core.facts import InCall
 from pbxguard.metrics import Metrics
 from pbxguard.service.calls import CallView
 
@@ -19,6 +20,8 @@ class ScriptedService:
         self.on = True
         self.healthy = True
         self.fails: Exception | None = None
+        self.requests: list[tuple[str, InCall, str]] = []
+        self.begun: list[tuple[str, ...]] = []
         self.asked: list[tuple[str, datetime | None]] = []
 
     def _maybe_fail(self) -> None:
@@ -38,6 +41,11 @@ class ScriptedService:
         self._maybe_fail()
         self.asked.append((who, since))
         return self.views
+
+    async def ask(self, call: str, what: InCall, actor: str, purposes: Sequence[str] = ()) -> None:
+        self._maybe_fail()
+        self.requests.append((call, what, actor))
+        self.begun.append(tuple(purposes))
 
     async def set_switch(self, on: bool) -> None:
         self._maybe_fail()

@@ -420,3 +420,95 @@ def test_a_deadline_that_fires_early_changes_nothing() -> None:
     call = Told()
     call.until_first_play()
     assert call.give(DeadlinePassed()) == [Wait(call.now + TIMING.start)]
+
+
+class Whispered(Told):
+    """As `Told`, in a conversation whose other side speaks all the time: its voice takes the sound along."""
+
+    def __init__(self, mode: Mode = Mode.NOTICE) -> None:
+        super().__init__(mode)
+        self.announcement = Announcement("v", disclosure(mode), TIMING, mixed=True)
+
+    def until_first_play(self) -> None:
+        assert [type(o) for o in self.give(Entered(up=True))] == [ReadStats, Wait]
+        self.stats()
+        assert [type(o) for o in self.wait()] == [ReadStats, Wait]
+        assert self.stats()[0] == Play("v-1", "/sounds/notice")
+
+    def whisper(self, number: int, seconds: float, *, silent_from: float = 9.0) -> list[Output]:
+        """The sound plays; the other side falls silent so many seconds after its begin."""
+        self.give(PlaybackStarted(f"v-{number}", 1000.0 + number * 10))
+        begin = self.now
+        while self.now < begin + seconds and type(self.out[0]) is ReadStats:
+            self.stats()
+            last = self.out[-1]
+            if not isinstance(last, Wait) or len(self.out) > 1:
+                return self.out  # it was given up
+            spoken = max(0.0, min(last.until, begin + silent_from) - self.now)
+            self.tx += round(spoken * 8000)
+            self.rx += 4
+            self.now = last.until
+            if self.now < begin + seconds:
+                self.give(DeadlinePassed())
+        return self.give(PlaybackFinished(f"v-{number}", "done", 1000.0 + number * 10 + seconds))
+
+    def drain(self, *, silent: bool = False) -> list[Output]:
+        """Until the rest of it was sent, or it is given up."""
+        for _ in range(100):
+            if self.out[0] == ReadStats():
+                self.stats()
+            elif isinstance(self.out[0], Wait):
+                wait = self.out[0].until - self.now
+                self.tx += 0 if silent else round(wait * 8000)
+                self.wait()
+            else:
+                break
+        return self.out
+
+
+def test_a_whisper_was_heard_once_the_last_of_it_was_sent_and_everything_before_is_known() -> None:
+    call = Whispered()
+    call.until_first_play()
+    call.whisper(1, NOTICE_S)
+    assert call.drain()[0] == ReadStats(settled=True)
+    call.stats()
+    outcome = call.finish()
+    assert (outcome.heard, outcome.result) == (True, Result.DISCLOSED)
+    assert outcome.ended_at > 1010.0 + NOTICE_S, "it left a little after it was played"
+
+
+def test_between_two_whispered_sounds_the_first_is_let_out() -> None:
+    call = Whispered(Mode.OPT_IN)
+    call.until_first_play()
+    call.whisper(1, NOTICE_S)
+    assert call.drain()[0] == Play("v-2", "/sounds/key")
+    call.whisper(2, KEY_S)
+    assert call.drain()[0] == ReadStats(settled=True)
+    call.stats()
+    call.give(DigitReceived("1"))
+    assert call.finish().consented
+
+
+def test_a_whisper_during_which_the_other_side_falls_silent_is_stopped_and_was_not_heard() -> None:
+    call = Whispered()
+    call.until_first_play()
+    call.whisper(1, NOTICE_S, silent_from=1.0)
+    assert call.out[0] == StopPlayback("v-1")
+    call.give(PlaybackStopped())
+    assert call.finish().reasons == (Reason.PROMPT_UNSENT,)
+
+
+def test_a_whisper_whose_end_is_not_sent_was_not_heard() -> None:
+    call = Whispered()
+    call.until_first_play()
+    call.whisper(1, NOTICE_S)
+    call.drain(silent=True)
+    assert call.finish().reasons == (Reason.PROMPT_UNSENT,)
+
+
+def test_who_is_put_on_hold_before_the_end_of_a_whisper_was_sent_did_not_hear_it() -> None:
+    call = Whispered()
+    call.until_first_play()
+    call.whisper(1, NOTICE_S)
+    call.give(Held())
+    assert call.finish().reasons == (Reason.PROMPT_ON_HOLD,)

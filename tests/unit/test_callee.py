@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pbxguard.core.callee import (
@@ -18,6 +20,7 @@ from pbxguard.core.facts import (
     ConnectionLost,
     DigitPressed,
     Fact,
+    HangupRequested,
     Held,
 )
 from pbxguard.core.ids import PurposeName, Uniqueid
@@ -33,7 +36,7 @@ POLICY = Policy("Acme", disclosures={NOTICE.key: NOTICE, OPT_IN.key: OPT_IN})
 
 
 def begun(disclosure: Disclosure = NOTICE, *, part: str = "", at: float = 10.0) -> CalleePromptBegun:
-    return CalleePromptBegun(HIM, f"{disclosure.key}{part}", 100, 5, at)
+    return CalleePromptBegun(HIM, f"{disclosure.key}{part}", 100, 5, at, "(alaw)")
 
 
 def ended(
@@ -49,9 +52,16 @@ def ended(
     return CalleePromptEnded(HIM, f"{disclosure.key}{part}", state, 100 + sent, rx, key, at)
 
 
-def judged(*facts: Fact) -> list[Finding]:
-    prompts = CalleePrompts()
-    return [finding for fact in facts for finding in prompts.handle(fact, POLICY)]
+def judged(*facts: Fact, size: int = 160) -> list[Finding]:
+    """What is found, where both counters are read as each prompt begins and as it ends: packets of `size` octets."""
+    prompts, found = CalleePrompts(), []
+    for fact in facts:
+        if isinstance(fact, CalleePromptEnded):
+            prompts.sent(HIM, fact.tx_packets, fact.tx_packets * size)
+        found += prompts.handle(fact, POLICY)
+        if isinstance(fact, CalleePromptBegun):
+            prompts.sent(HIM, fact.tx_packets, fact.tx_packets * size)
+    return found
 
 
 def test_a_notice_that_was_sent_whole_is_heard() -> None:
@@ -72,8 +82,72 @@ def test_a_notice_that_was_not_leaves_him_untold(end: CalleePromptEnded, reason:
     assert judged(begun(), end) == [CalleeNotHeard(HIM, NOTICE.key, reason)]
 
 
-def test_ninety_five_percent_of_the_packets_are_enough() -> None:
-    assert judged(begun(), ended(sent=143)) == [CalleeHeard(HIM, NOTICE, consented=False)]
+@pytest.mark.parametrize(
+    "facts",
+    [
+        (begun(), HangupRequested(HIM), ended(state="FAILED", at=11.0), ChannelHungUp(HIM)),
+        (begun(), HangupRequested(HIM), ChannelHungUp(HIM)),
+        (begun(), ChannelHungUp(HIM)),
+        (begun(), HangupRequested(HIM), HangupRequested(HIM), ended(), ConnectionLost()),
+    ],
+)
+def test_who_hangs_up_meanwhile_is_told_as_gone_once_and_the_end_of_his_prompt_says_no_more(
+    facts: tuple[Fact, ...],
+) -> None:
+    assert judged(*facts) == [CalleeNotHeard(HIM, NOTICE.key, Reason.PROMPT_CHANNEL_GONE)]
+
+
+@pytest.mark.parametrize(("sent", "size"), [(143, 160), (75, 320), (72, 320), (300, 80), (50, 480)])
+def test_ninety_five_percent_of_the_octets_are_enough_in_packets_of_any_length(sent: int, size: int) -> None:
+    assert judged(begun(), ended(sent=sent), size=size) == [CalleeHeard(HIM, NOTICE, consented=False)]
+
+
+@pytest.mark.parametrize(("sent", "size"), [(142, 160), (71, 320), (150, 80), (284, 80)])
+def test_packets_that_hold_too_few_octets_prove_nothing_however_many_they_are(sent: int, size: int) -> None:
+    assert judged(begun(), ended(sent=sent), size=size) == [CalleeNotHeard(HIM, NOTICE.key, Reason.PROMPT_UNSENT)]
+
+
+@pytest.mark.parametrize(
+    ("readings", "heard"),
+    [
+        ([(100, 0), (175, 12000)], True),
+        ([(175, 12000), (100, 0)], True),
+        ([(100, 0), (190, 14400), (900, 999_999)], True),  # the last came too late, and counts what followed
+        ([], False),
+        ([(175, 12000)], False),
+        ([(175, 12000), (175, 12000)], False),
+        ([(100, 0), (174, 11840)], False),  # less than half of it was measured
+        ([(90, 0), (175, 13600)], False),  # before it began
+        ([(100, 0), (251, 24160)], False),  # after it ended
+    ],
+)
+def test_what_a_packet_holds_is_known_from_two_readings_while_the_prompt_plays(
+    readings: list[tuple[int, int]], heard: bool
+) -> None:
+    prompts = CalleePrompts()
+    assert prompts.handle(begun(), POLICY) == []
+    for packets, octets in readings:
+        prompts.sent(HIM, packets, octets)
+    untold = CalleeNotHeard(HIM, NOTICE.key, Reason.PROMPT_UNSENT)
+    assert prompts.handle(ended(), POLICY) == [CalleeHeard(HIM, NOTICE, consented=False) if heard else untold]
+
+
+@pytest.mark.parametrize("formats", ["(opus)", "", "(alaw|opus)"])
+def test_in_a_codec_without_a_fixed_rate_nothing_can_be_proven(formats: str) -> None:
+    assert judged(replace(begun(), formats=formats), ended()) == [CalleeNotHeard(HIM, NOTICE.key, Reason.PROMPT_UNSENT)]
+
+
+def test_the_length_of_what_plays_is_known_while_it_plays() -> None:
+    prompts = CalleePrompts()
+    assert prompts.seconds(HIM, POLICY) is None
+    prompts.handle(begun(OPT_IN), POLICY)
+    assert prompts.seconds(HIM, POLICY) == 3.0
+    for packets in (100, 250):
+        prompts.sent(HIM, packets, packets * 160)
+    prompts.handle(ended(OPT_IN), POLICY)
+    prompts.handle(begun(OPT_IN, part="/key"), POLICY)
+    assert prompts.seconds(HIM, POLICY) == 2.0
+    assert prompts.seconds(HIM, Policy("Acme")) is None
 
 
 def test_an_end_without_a_beginning_proves_nothing() -> None:

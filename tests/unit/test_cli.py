@@ -18,8 +18,10 @@ import pytest
 import typer.main
 
 from pbxguard import api, cli
+from pbxguard.cli.calls import DONE
 from pbxguard.core.commands import CallOutcome
 from pbxguard.core.errors import ActionRefused, ConnectionFailed, NotFound, SettingsError, StorageFailed, UnsafeValue
+from pbxguard.core.facts import InCall
 from pbxguard.core.ids import LinkedId, RecordingId, Uniqueid
 from pbxguard.core.purposes import Direction
 from pbxguard.core.reasons import Reason
@@ -210,6 +212,20 @@ def test_calls_and_why_tell_each_call_in_one_line(config: Path, run: Any) -> Non
         assert run("why", "100", "--json").json["calls"][0]["why"]["mend"]
 
 
+def test_start_begins_purposes_in_a_live_call_in_somebodys_name(config: Path, run: Any) -> None:
+    service = ScriptedService()
+    words = ("calls", "start", "1766400000.12", "--purpose", "contract_evidence", "--purpose", "quality_training")
+    with serving(service, load(config).socket.path):
+        ran = run(*words, "--actor", "els")
+        assert ran.code == 0
+        assert ran.out.strip() == DONE["begin"]
+        assert run("calls", "start", "1766400000.12").code == 2, "what for must be said"
+        service.fails = NotFound("no live call has that id")
+        assert run(*words).code == 1
+    assert service.requests == [("1766400000.12", InCall.BEGIN, "els")]
+    assert service.begun == [("contract_evidence", "quality_training")]
+
+
 def test_an_error_of_the_service_keeps_its_code_and_mend(config: Path, run: Any) -> None:
     service = ScriptedService()
     service.fails = ConnectionFailed("AMI", "gone", "Look at manager.conf.")
@@ -252,7 +268,7 @@ def test_why_works_on_the_index_when_the_service_is_down(config: Path, run: Any)
         ran = run("why", who)
         assert ran.code == 0
         assert "not told; not recorded: no purpose was asked for. Call Gosub(pbxguard-disclose" in ran.out
-    assert "no calls since" in run("why", "101").out
+    assert "no calls with anybody outside since" in run("why", "101").out
 
 
 @pytest.mark.parametrize("since", ["yesterday", "999999w", ""])

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from pbxguard.core.cut import (
     GUARD,
+    Growth,
+    dropped_paced,
     dropped_samples,
     dropped_seconds,
     on_monotonic,
@@ -82,3 +84,33 @@ def test_kept_audio_ends_where_the_drop_begins() -> None:
 def test_a_file_shorter_than_its_span_says_so() -> None:
     assert place(opened=100.0, end=110.0, captured=40_000, dropped=1_280, rate=8000).shorter_than_span
     assert not place(opened=100.0, end=110.0, captured=79_700, dropped=1_280, rate=8000).shorter_than_span
+
+
+def test_frames_in_which_one_side_was_silent_go_and_count_for_nothing() -> None:
+    assert dropped_paced(320, 160, [True, False, False, True, True]) == 4 * 160
+    assert dropped_paced(400, 160, [True, False, True, True, True]) == 400 + 160
+
+
+def test_a_silent_side_right_before_what_was_wanted_goes_too() -> None:
+    assert dropped_paced(160, 160, [True, False, False, True]) == 3 * 160
+
+
+def test_with_both_sides_heard_what_is_wanted_goes_and_no_sample_more() -> None:
+    assert dropped_paced(1281, 160, [True] * 100) == 1281
+    assert dropped_paced(0, 160, [True] * 100) == 0
+
+
+def test_what_was_on_disk_before_a_moment_is_of_before_it() -> None:
+    growth = Growth()
+    growth.note(1.0, 16_384)
+    growth.note(1.2, 16_384)
+    growth.note(3.1, 32_768)
+    assert [growth.before(moment) for moment in (0.9, 1.0, 3.0, 3.1, 9.0)] == [0, 16_384, 16_384, 32_768, 32_768]
+    assert growth.before(-math.inf) == 0
+
+
+def test_a_look_that_found_less_changes_nothing() -> None:
+    growth = Growth()
+    growth.note(1.0, 16_384)
+    growth.note(2.0, 0)
+    assert growth.before(5.0) == 16_384

@@ -20,6 +20,7 @@ from pbxguard.core.facts import (
     DisclosureRequested,
     Fact,
     Objected,
+    ObjectionBinds,
 )
 from pbxguard.core.ids import PurposeName, Uniqueid
 from pbxguard.core.memory import Notes
@@ -30,7 +31,7 @@ from pbxguard.core.records import AuditEntry
 from pbxguard.core.remembered import Remembered, entry_of, fact_of
 from pbxguard.core.request import INVALID, parse_request
 from pbxguard.service.clock import SystemClock
-from pbxguard.service.doors import CalleeDoor, CallerDoor, Heartbeats, Listener, Surroundings
+from pbxguard.service.doors import COUNTED, CalleeDoor, CallerDoor, Heartbeats, Listener, Surroundings
 
 HIM = Uniqueid("1700000000.1")
 PROOF = PurposeName("contract_evidence")
@@ -239,9 +240,24 @@ class FakeSession:
         self.variables[name] = value
 
 
+@dataclass
+class FakeCounters:
+    """Of a channel to which five packets of 20 ms are sent between the first reading and the last."""
+
+    fails: tuple[int, ...] = ()
+    asked: int = 0
+
+    async def __call__(self, channel: Uniqueid) -> tuple[int, int]:
+        self.asked += 1
+        if self.asked - 1 in self.fails:
+            raise ConnectionFailed("ari", "none")
+        packets = (0, 3, 4)[self.asked - 1]
+        return packets, packets * 160
+
+
 async def test_the_agents_channel_learns_what_his_callee_is_to_be_told() -> None:
     world, session = World(), FakeSession()
-    await CalleeDoor(world.around()).answer(session)
+    await CalleeDoor(world.around(), FakeCounters()).answer(session)
     assert session.variables["__PBXGUARD_PROMPT"] == "contract_evidence.nl.notice.outbound"
     assert session.variables["__PBXGUARD_NOTICE"] == "/n"
     asked = world.facts(DisclosureRequested)[0]
@@ -252,17 +268,26 @@ async def test_the_agents_channel_learns_what_his_callee_is_to_be_told() -> None
 async def test_a_callee_on_the_never_record_list_is_told_nothing() -> None:
     world = World(policy=replace(POLICY, never_record=frozenset({"113"})))
     session = FakeSession(FakeRequest(arguments=("contract_evidence", "113")))
-    await CalleeDoor(world.around()).answer(session)
+    await CalleeDoor(world.around(), FakeCounters()).answer(session)
     assert session.variables == {"PBXGUARD_REASON": "never_record", "PBXGUARD_RESULT": "REFUSED"}
 
 
-async def observed(world: World, *facts: Fact, until: Callable[[], object]) -> None:
-    door = CalleeDoor(world.around())
+SHORT = replace(disclosure(Direction.OUTBOUND), notice_ms=100)
+BEGUN = CalleePromptBegun(HIM, str(SHORT.key), 0, 5, 10.0, "(alaw)")
+ENDED = CalleePromptEnded(HIM, str(SHORT.key), "SUCCESS", 5, 10, "", 10.1)
+
+
+async def observed(world: World, counters: FakeCounters, until: Callable[[], object]) -> None:
+    """A whole prompt, whose end comes once everything was counted."""
+    world.policy = replace(POLICY, disclosures={SHORT.key: SHORT})
+    door = CalleeDoor(world.around(), counters)
     running = asyncio.create_task(door.run())
     await asyncio.sleep(0)
-    for fact in facts:
-        door.observe(fact)
+    door.observe(BEGUN)
     async with asyncio.timeout(3):
+        while counters.asked < len(COUNTED):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        door.observe(ENDED)
         while not until():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     running.cancel()
@@ -270,19 +295,25 @@ async def observed(world: World, *facts: Fact, until: Callable[[], object]) -> N
 
 
 async def test_what_asterisk_played_whole_to_the_callee_is_heard_after_the_audit_log_has_it() -> None:
-    world, key = World(), str(disclosure(Direction.OUTBOUND).key)
-    begun = CalleePromptBegun(HIM, key, 0, 5, 10.0)
-    ended = CalleePromptEnded(HIM, key, "SUCCESS", 150, 155, "", 13.0)
-    await observed(world, begun, ended, until=lambda: world.facts(DisclosureHeard))
+    world = World()
+    await observed(world, FakeCounters(), until=lambda: world.facts(DisclosureHeard))
     assert world.done.index("disclosure.heard") < world.done.index(world.facts(DisclosureHeard)[0])
 
 
 async def test_with_a_broken_audit_log_the_callee_is_untold() -> None:
-    world, key = World(audit_fails=True), str(disclosure(Direction.OUTBOUND).key)
-    begun = CalleePromptBegun(HIM, key, 0, 5, 10.0)
-    ended = CalleePromptEnded(HIM, key, "SUCCESS", 150, 155, "", 13.0)
-    await observed(world, begun, ended, until=lambda: world.facts(DisclosureNotHeard))
+    world = World(audit_fails=True)
+    await observed(world, FakeCounters(), until=lambda: world.facts(DisclosureNotHeard))
     assert not world.facts(DisclosureHeard)
+
+
+@pytest.mark.parametrize(("fails", "told"), [((1,), True), ((2,), True), ((0,), False), ((1, 2), False)])
+async def test_a_callee_is_told_when_two_counts_the_first_among_them_were_had(
+    fails: tuple[int, ...], told: bool
+) -> None:
+    world = World()
+    kind = DisclosureHeard if told else DisclosureNotHeard
+    await observed(world, FakeCounters(fails), until=lambda: world.facts(kind))
+    assert bool(world.facts(DisclosureHeard)) is told
 
 
 # -- heartbeats
@@ -363,6 +394,7 @@ def test_a_language_that_cannot_be_read_is_not_the_default_one() -> None:
         DisclosureNotHeard(HIM, disclosure(Direction.INBOUND).key, "prompt_cut"),
         DisclosureNotHeard(HIM, None, "prompt_failed"),
         Objected(HIM, (PROOF,)),
+        ObjectionBinds(HIM, Uniqueid("1.9"), (PROOF,)),
         Consented(HIM, (PROOF,)),
     ],
 )

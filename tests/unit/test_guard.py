@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from pbxguard.core.defaults import CONTRACT_EVIDENCE, PURPOSES
 from pbxguard.core.errors import ActionRefused, ConnectionFailed
 from pbxguard.core.facts import (
     BeatReturned,
+    BridgeCreated,
     BridgeEntered,
     BridgeLeft,
     ChannelCreated,
@@ -26,7 +27,11 @@ from pbxguard.core.facts import (
     DisclosureHeard,
     DisclosureRequested,
     Fact,
+    InCall,
+    MarkedPrivate,
     Objected,
+    PictureSeen,
+    Requested,
     SnapshotTaken,
 )
 from pbxguard.core.handles import RecorderHandle
@@ -38,6 +43,7 @@ from pbxguard.metrics import Metrics
 from pbxguard.service.clock import SystemClock
 from pbxguard.service.guard import Guard
 from pbxguard.service.sealing import Sealer
+from pbxguard.service.segments import Segments
 from tests.unit.test_sealing import MemoryAudit, MemoryIndex
 
 CUSTOMER, AGENT, BRIDGE = Uniqueid("1.1"), Uniqueid("1.2"), BridgeId("b")
@@ -61,6 +67,7 @@ class RecordingPbx:
     log: list[str] = field(default_factory=list)
     refuse: bool = False
     unanswered_stops: int = 0
+    asked: dict[Uniqueid, tuple[InCall, ...]] = field(default_factory=dict)
 
     async def start(self, leg: Uniqueid, segment: SegmentId, own_file: Path, others_file: Path) -> RecorderHandle:
         self.log.append(f"start {len([e for e in self.audit.entries if e.kind == 'segment.permitted'])}")
@@ -91,6 +98,11 @@ class RecordingPbx:
         self.log.append(f"lamp {endpoint} {state}")
 
     async def hang_up(self, channel: Uniqueid) -> None: ...
+    async def said(self) -> Mapping[Uniqueid, Sequence[InCall]]:
+        return self.asked
+
+    def look_anew(self) -> None:
+        self.log.append("look anew")
 
 
 class SlowAudit(MemoryAudit):
@@ -157,13 +169,14 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     archive = FileArchive(tmp_path / "archive")
     archive.prepare()
     supervisor, pbx = Supervisor(POLICY, "node"), RecordingPbx(audit)
+    segments = Segments(spool=store, clock=clock, policy=lambda: supervisor.policy)
     sealer = Sealer(
         spool=store, archive=archive, index=index, audit=audit, clock=clock,
         policy=lambda: supervisor.policy, node="node", work=tmp_path / "work",
     )  # fmt: skip
     guard = Guard(
-        supervisor, recorder=pbx, pbx=pbx, audit=audit, index=index, sealer=sealer, clock=clock,
-        room=store.has_room, metrics=Metrics(),
+        supervisor, recorder=pbx, pbx=pbx, audit=audit, index=index, segments=segments, sealer=sealer,
+        clock=clock, spool=store.state, metrics=Metrics(),
     )  # fmt: skip
     running = asyncio.create_task(guard.run())
     await guard.put(SnapshotTaken("boot"))
@@ -232,6 +245,32 @@ async def test_an_objection_in_the_call_locks_the_recording(site: Site) -> None:
     assert row.locked
 
 
+async def test_an_objection_and_a_pause_asked_for_while_nobody_listened_are_both_found(site: Site) -> None:
+    site.pbx.asked = {AGENT: (InCall.OBJECT, InCall.PAUSE)}
+    await site.facts(
+        SnapshotTaken(
+            "boot",
+            channels=(
+                ChannelCreated(CUSTOMER, "PJSIP/trunk-a-1", LinkedId("1.1"), ChannelState.UP, "+31612345678"),
+                ChannelCreated(AGENT, "PJSIP/100-1", LinkedId("1.1"), ChannelState.UP, "100"),
+            ),
+            bridges=((BridgeCreated(BRIDGE, "basic", "simple_bridge"), (AGENT, CUSTOMER)),),
+        )
+    )
+    await site.until(lambda: {"objected", "paused"} <= set(site.kinds()), "written down, both")
+    emptied = ["PBXGUARD_SAID_OBJECT=", "PBXGUARD_SAID_PAUSE="]
+    await site.until(lambda: set(emptied) <= set(site.pbx.log), "taken away, both")
+    assert {e.channel for e in site.audit.entries if e.kind == "objected"} == {CUSTOMER}
+    assert not [line for line in site.pbx.log if line.startswith("start")]
+
+
+async def test_what_was_written_down_takes_nothing_else_away(site: Site) -> None:
+    await site.bridged()
+    await site.facts(Requested(AGENT, InCall.PAUSE))
+    await site.until(lambda: "PBXGUARD_SAID_PAUSE=" in site.pbx.log, "taken away")
+    assert [line for line in site.pbx.log if line.startswith("PBXGUARD_SAID")] == ["PBXGUARD_SAID_PAUSE="]
+
+
 async def test_a_fault_in_a_segment_stops_its_recorder_and_spares_the_others(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,7 +280,7 @@ async def test_a_fault_in_a_segment_stops_its_recorder_and_spares_the_others(
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(site.guard._sealer, "close_segment", broken)
+    monkeypatch.setattr(site.guard._segments, "close", broken)
     await site.hung_up()
     await site.until(lambda: "stop" in site.pbx.log, "stopped")
     await site.until(lambda: not site.guard.supervisor.closing, "given up")
@@ -254,6 +293,25 @@ async def test_a_changed_number_is_written_down_as_a_doubt(site: Site) -> None:
     await site.until(lambda: "start 1" in site.pbx.log, "started")
     await site.facts(ChannelNumberChanged(CUSTOMER, "+31687654321"))
     await site.until(lambda: "party.doubted" in site.kinds(), "doubted")
+    await site.until(lambda: "segment.closed" in site.kinds(), "closed")
+
+
+async def test_a_call_that_became_private_with_another_is_written_down_as_private(site: Site) -> None:
+    """The agent marked his own channel; the customer's call stays private also after a restart."""
+    await site.bridged()
+    await site.until(lambda: "start 1" in site.pbx.log, "started")
+    await site.facts(MarkedPrivate(AGENT))
+    await site.until(lambda: "private" in site.kinds(), "private")
+    assert [entry.channel for entry in site.audit.entries if entry.kind == "private"] == [CUSTOMER]
+    await site.until(lambda: "segment.closed" in site.kinds(), "closed")
+
+
+async def test_lost_events_make_the_pbx_be_looked_at_anew(site: Site) -> None:
+    await site.bridged()
+    await site.until(lambda: "start 1" in site.pbx.log, "started")
+    await site.facts(*[PictureSeen(SnapshotTaken("boot"), frozenset(), 0.0)] * 2)
+    await site.until(lambda: "look anew" in site.pbx.log, "looked")
+    assert site.pbx.log.count("look anew") == 1
     await site.until(lambda: "segment.closed" in site.kinds(), "closed")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -74,25 +75,87 @@ def test_an_asterisk_on_path_is_used_when_it_is_recent(
     binary.write_text(f"#!/bin/sh\necho '{says}'\n")
     binary.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    tree = asterisk_tree.own()
+    said: list[str] = []
+    tree = asterisk_tree.own(said.append)
     assert (tree.versions["asterisk"] if tree else None) == version
+    refused = "is version 18.10.0, and 20 or later is needed: it is not used"
+    assert [text.endswith(refused) for text in said] == ([] if version else [True])
     if tree is not None:
         assert tree.argv(["asterisk", "-f"], binds=[tmp_path]) == ["asterisk", "-f"]
 
 
 def test_without_asterisk_and_root_the_message_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(asterisk_tree, "own", lambda: None)
+    monkeypatch.setattr(asterisk_tree, "own", lambda _: None)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(asterisk_tree.NoAsterisk, match=r"run this as root on a Debian machine[\s\S]*asterisk -V"):
         asterisk_tree.find(lambda _: None)
+
+
+LAB = sorted((REPO / "tests" / "lab").rglob("*.py"))
+JUDGES = ("checker", "measure", "signals", "verdicts")
+"""What decides in the lab what is in a file, and whether it may be there."""
+
+
+def imported(path: Path) -> set[str]:
+    """The names of all modules that a file imports, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {one.name for one in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module or "", *(f"{node.module}.{one.name}" for one in node.names)}
+    return found
+
+
+def said(path: Path) -> str:
+    """The program text of a file, without its docstrings and comments."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            node.value.value = ""
+    return ast.unparse(tree)
+
+
+@pytest.mark.parametrize("path", LAB, ids=lambda path: str(path.relative_to(REPO)))
+def test_the_lab_imports_nothing_of_pbxguard(path: Path) -> None:
+    assert not [name for name in imported(path) if name.split(".")[0] == "pbxguard"]
+
+
+def test_the_search_for_imports_finds_those_of_others() -> None:
+    assert "pbxguard.core.permit" in imported(REPO / "tests" / "unit" / "test_reasons.py") | imported(
+        REPO / "tests" / "unit" / "test_permit.py"
+    )
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_what_judges_a_file_reads_no_manifest(name: str) -> None:
+    path = REPO / "tests" / "lab" / f"{name}.py"
+    assert not re.search(r"manifest|json", said(path), re.IGNORECASE)
+    lab = {one.removeprefix("tests.lab.").split(".")[0] for one in imported(path) if one.startswith("tests.lab.")}
+    # These, where they need pbxguard's word for a reason, ask `installation`, which reads no file of a recording.
+    assert lab <= {*JUDGES, "asterisk", "installation", "phone", "stories"}
+    assert "manifest" in said(REPO / "tests" / "lab" / "evidence.py"), "the search is blind"
+
+
+def test_no_file_names_a_host_of_packages() -> None:
+    """A machine's own settings say where packages come from. (No pattern here may match itself.)"""
+    hosts = re.compile(
+        r"pyp[i]\.|python[h]osted\.|debia[n]\.(?:org|net)|ubunt[u]\.com|anacond[a]\.(?:org|com)|npmj[s]\.|crate[s]\.io"
+    )
+    assert hosts.search("https://" + "p" + "ypi.org/simple"), "the search is blind"
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPO, capture_output=True, text=True, check=True).stdout
+    paths = [REPO / name for name in listed.split("\0") if name]
+    assert len(paths) > 300
+    texts = {path: path.read_bytes().decode(errors="replace") for path in paths if path.is_file()}
+    assert [(str(path), found[0]) for path, text in texts.items() if (found := hosts.search(text))] == []
 
 
 def lock(name: str) -> str:
     return (REPO / "requirements" / f"{name}.lock").read_text()
 
 
-@pytest.mark.parametrize("name", ["run", "test", "phones"])
+@pytest.mark.parametrize("name", ["run", "test", "phones", "fuzz", "mutants"])
 def test_locks_hold_names_versions_and_hashes_and_nothing_else(name: str) -> None:
     marker = r'[()a-z_ ]*(?:python_version|platform_machine) == "[\w.]+"[()a-z_ ."=\d]*'
     line = re.compile(
@@ -105,7 +168,8 @@ def test_locks_hold_names_versions_and_hashes_and_nothing_else(name: str) -> Non
 
 def test_every_requirement_is_locked() -> None:
     project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
-    locked = set(re.findall(r"^([a-z0-9-]+)==", lock("run") + lock("test") + lock("phones"), re.MULTILINE))
+    locks = "".join(lock(name) for name in ("run", "test", "phones", "fuzz", "mutants"))
+    locked = set(re.findall(r"^([a-z0-9-]+)==", locks, re.MULTILINE))
     for requirement in (
         *project["dependencies"],
         *(one for extra in project["optional-dependencies"].values() for one in extra),

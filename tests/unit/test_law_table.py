@@ -384,6 +384,16 @@ def test_an_agents_mobile_is_an_untold_outsider_for_now(pbx: Trial) -> None:
     assert recorded(pbx, twin)
 
 
+def test_who_speaks_to_a_voicemail_is_refused_for_now(pbx: Trial) -> None:
+    """The tenant's own mailbox is no party: Asterisk plays and keeps it in no bridge at all."""
+    caller = incoming(pbx)
+    _, facts = pbx.world.dial(caller, "PJSIP/101", answered=False)  # who did not answer
+    pbx.play(facts)
+    refused(pbx, caller, R.NO_OWN_PARTY, R.NOT_BRIDGED)
+    twin, _ = inbound(pbx, agent="PJSIP/102")
+    assert recorded(pbx, twin)
+
+
 def test_early_media_before_either_side_answered_is_not_recorded(pbx: Trial) -> None:
     caller = incoming(pbx)
     leg, facts = pbx.world.dial(caller, "PJSIP/101", answered=False)

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 import pbxguard
 from pbxguard import logs
 from pbxguard.core.reasons import Reason
-from pbxguard.logs import Event
+from pbxguard.logs import ALERTS, Event
 from pbxguard.metrics import Metrics
+from pbxguard.service.health import _SPOOL_EVENTS
 
 
 @pytest.fixture(autouse=True)
@@ -142,6 +143,20 @@ LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 PACKAGE = Path(pbxguard.__file__).parent
 
 
+def test_every_alert_says_what_to_do() -> None:
+    used = [
+        (path.name, ast.unparse(node.args[0]))
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "alert"
+    ]
+    named = {name.removeprefix("Event.") for _, name in used if name.startswith("Event.")}
+    assert named
+    assert {Event[name] for name in named} <= set(ALERTS)
+    assert [place for place, name in used if not name.startswith("Event.")] == ["health.py"]  # the spool's states
+    assert set(_SPOOL_EVENTS.values()) <= set(ALERTS)
+
+
 def events_used() -> Iterator[tuple[str, ast.expr]]:
     """The first argument of each call such as ``log.info(...)`` or ``self._log.error(...)`` in the package.
 
@@ -191,7 +206,7 @@ def test_every_event_logged_is_in_the_list() -> None:
 def test_every_event_in_the_list_is_logged_somewhere() -> None:
     package = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py") if path.name != "logs.py")
     silent = [e.name for e in Event if f"Event.{e.name}" not in package and f'"{e.value}"' not in package]
-    assert silent == [Event.LIBRARY_LOGGED.name]  # logs.py itself says that one
+    assert silent == [Event.LOG_LINES_DROPPED.name, Event.LIBRARY_LOGGED.name]  # logs.py itself says those
 
 
 def test_event_names_are_dotted_and_unique() -> None:

@@ -85,3 +85,26 @@ def test_a_prefix_covers_both_spellings_and_no_neighbour() -> None:
 def test_an_entry_that_is_no_number_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"number|prefix"):
         entries([text], "NL")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "on", "off"),
+    [
+        ("_2XX", ["200", "299"], ["20", "2000", "300"]),
+        ("_0201234NXX", ["0201234200", "+31201234999"], ["0201234100", "+4920123420"]),
+        ("_070765432[1-3]", ["0707654321", "+31707654323"], ["0707654324"]),
+        ("_+3120999.", ["+31209990001", "0209990001"], ["+31209980001"]),
+        ("_0031 20-888!", ["0208880001"], ["0208870001"]),
+        ("_Z0[13-5]", ["103", "905"], ["003", "102"]),
+    ],
+)
+def test_a_pattern_is_read_as_in_an_extension(pattern: str, on: list[str], off: list[str]) -> None:
+    own = entries([pattern], "NL", defaults=False)
+    assert [text for text in on if not listed(text, on=own)] == []
+    assert [text for text in off if listed(text, on=own)] == []
+
+
+@pytest.mark.parametrize("text", ["_", "_.", "_X.", "_12!", "_0.1", "_0[", "_0[a]", "_(.*)", "_0[^1]"])
+def test_a_pattern_that_is_none_or_covers_too_much_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="pattern"):
+        entries([text], "NL", defaults=False)

@@ -119,3 +119,10 @@ def test_masking_shows_never_more_than_the_country_and_three_digits(text: str) -
     assert len(rest) <= 3
     assert len(code) <= 4
     assert code == "" or code[0] == "+"
+
+
+def test_what_does_not_read_as_itself_is_in_no_plan() -> None:
+    """Else one caller would be two: +31017234967 and, read again, +3117234967."""
+    assert parse("0031 (0)01 723 49 67", "NL").e164 == ""
+    assert parse("+6600(000000", "NL").e164 == "", "nothing but zeros keeps its bracket"
+    assert parse("0031 (0)70 123 45 67", "NL").e164 == "+31701234567"

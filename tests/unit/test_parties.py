@@ -46,6 +46,13 @@ def test_no_name_becomes_own_by_holding_an_own_name(name: str) -> None:
     assert classify(name, PATTERNS) is PartyKind.UNKNOWN
 
 
+@pytest.mark.parametrize("name", ["PJSIP/101-1<ZOMBIE>", "AsyncGoto/PJSIP/101-1", "Surrogate/PJSIP/101-1"])
+def test_what_is_half_moved_is_nobody_even_under_a_pattern_that_takes_all(name: str) -> None:
+    wide = PartyPatterns(own=("*",))
+    assert classify("PJSIP/101-1", wide) is PartyKind.OWN
+    assert classify(name, wide) is PartyKind.UNKNOWN
+
+
 def test_without_patterns_nobody_is_anybody() -> None:
     assert classify("PJSIP/101-0000002a", PartyPatterns()) is PartyKind.UNKNOWN
 

@@ -108,3 +108,15 @@ def test_no_name_leads_out_of_the_spool(spool: Spool) -> None:
         spool.set_apart("../x", datetime.now(UTC))
     with pytest.raises(UnsafeValue):
         spool.destroy_set_apart("../x")
+
+
+async def test_what_came_into_the_quarantine_by_another_hand_goes_with_the_rest(spool: Spool) -> None:
+    log, clock = Log(), Clock()
+    guarded = quarantine(spool, log, clock)
+    await guarded.look()
+    await guarded.look()
+    for name in ("notes", ".hidden", "\u00b2.sln", f"{'9' * 5000}"[:200]):
+        (spool.root / QUARANTINE / name).touch()
+    clock.at = datetime.now(UTC) + KEPT + timedelta(seconds=2)
+    await guarded.look()
+    assert files(spool.root / QUARANTINE) == set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from pbxguard.core.commands import Command, StartRecording
-from pbxguard.core.errors import ConnectionFailed
+from pbxguard.core.errors import AuditFailed, ConnectionFailed
 from pbxguard.core.facts import (
     AuditHealthy,
     BeatReturned,
@@ -25,6 +25,7 @@ from pbxguard.core.facts import (
     Held,
     SnapshotTaken,
     SpoolHasRoom,
+    Unheld,
 )
 from pbxguard.core.ids import BridgeId, LinkedId, RecordingId, SegmentId, Uniqueid, recording_id, segment_id
 from pbxguard.core.purposes import Mode
@@ -66,10 +67,14 @@ def snapshot(boot: str = "boot") -> SnapshotTaken:
 @dataclass
 class Clock:
     at: datetime = NOON
+    monotonic: float = 1.0
 
     def utc(self, monotonic: float | None = None) -> datetime:
         """At 1.0 on the monotonic clock it is `at`."""
         return self.at + timedelta(seconds=0.0 if monotonic is None else monotonic - 1.0)
+
+    def now(self) -> float:
+        return self.monotonic
 
 
 @dataclass
@@ -118,30 +123,51 @@ class Tools:
 
     answers: bool = True
     proven: dict[SegmentId, datetime] = field(default_factory=dict)
+    monotonic: dict[SegmentId, float | None] = field(default_factory=dict)
+    log: list[str] = field(default_factory=list)
+    live: set[str] = field(default_factory=set)
 
     async def known_call(self, boot: str, call: str) -> dict[str, Any] | None:
         return {"reference": "K-1"} if call == CUSTOMER else None
 
+    async def end_calls(self, boot: str, live: Collection[str]) -> int:
+        self.live = set(live)
+        return 0
+
     async def find(self, leg: Uniqueid, segment: SegmentId) -> None:
+        self.log.append("stop")
         if not self.answers:
             raise ConnectionFailed("AMI", "no answer")
 
-    async def close_leftover(self, segment: OpenSegment, *, watermark: float, reasons: Sequence[Reason]) -> Any:
+    async def close_leftover(
+        self, segment: OpenSegment, *, watermark: float, monotonic: float | None, reasons: Sequence[Reason]
+    ) -> Any:
+        self.log.append("close")
         self.proven[segment.segment] = datetime.fromtimestamp(watermark, UTC)
-        return SimpleNamespace(kept_ms=0, entry=lambda: AuditEntry(CLOSED, NOON, segment=segment.segment))
+        self.monotonic[segment.segment] = monotonic
+        return SimpleNamespace(kept_ms=0, cut_ms=0, entry=lambda: AuditEntry(CLOSED, NOON, segment=segment.segment))
 
 
 def recovery(
-    guard: Guard, clock: Clock, folder: Path, audit: Audit | None = None, tools: Tools | None = None
+    guard: Guard,
+    clock: Clock,
+    folder: Path,
+    audit: Audit | None = None,
+    tools: Tools | None = None,
+    *,
+    machine: str = "",
+    look_anew: Callable[[], None] = lambda: None,
 ) -> Recovery:
     tools = tools or Tools()
-    parts: dict[str, Any] = {"index": tools, "recorder": tools, "sealer": tools}
+    parts: dict[str, Any] = {"index": tools, "recorder": tools, "segments": tools, "sealer": tools}
     return Recovery(
         guard=cast(Any, guard),
         audit=cast(Any, audit or Audit()),
         clock=cast(Any, clock),
         node="node",
         watermark=folder / "watermark",
+        machine=machine,
+        look_anew=look_anew,
         **parts,
     )
 
@@ -189,6 +215,17 @@ async def test_a_call_that_was_on_hold_stays_closed_after_a_restart(tmp_path: Pa
     await lived(tmp_path, clock, Held(CUSTOMER))
     clock.at += timedelta(seconds=4)
     assert not await starts_after(tmp_path, clock)
+
+
+async def test_a_call_that_was_on_hold_is_recorded_once_it_is_taken_off(tmp_path: Path) -> None:
+    """Of the other party it was known that he was not: nothing but the hold itself has to change."""
+    clock, guard = Clock(), Guard()
+    await lived(tmp_path, clock, Held(AGENT))
+    clock.at += timedelta(seconds=4)
+    await recovery(guard, clock, tmp_path).before_snapshot(snapshot())
+    commands = guard.handle(AuditHealthy(True), SpoolHasRoom(True), BeatReturned(1.0), TOLD, snapshot())
+    assert not any(isinstance(command, StartRecording) for command in commands)
+    assert any(isinstance(command, StartRecording) for command in guard.handle(Unheld(AGENT)))
 
 
 @pytest.mark.parametrize("absence", [-5, 11, 3600])
@@ -328,3 +365,83 @@ async def test_a_leftover_that_could_not_be_closed_keeps_its_watermark_and_is_tr
     await second.before_snapshot(snapshot())
     assert deaf.proven == {segment: NOON + timedelta(seconds=2)}
     assert audit.left == []
+
+
+BEFORE_AND_AFTER = [("m1", {1: 9.0, 2: 5.0, 3: None}), ("m2", {1: None, 2: None, 3: None})]
+
+
+@pytest.mark.parametrize(("machine", "monotonic"), BEFORE_AND_AFTER)
+async def test_on_the_same_boot_of_the_machine_leftovers_are_bounded_by_its_monotonic_clock(
+    machine: str, monotonic: dict[int, float | None], tmp_path: Path
+) -> None:
+    running, stopping, unproven = (segment_id(RECORDING, number) for number in (1, 2, 3))
+    guard = Guard(beat=9.0, ended={stopping: 5.0, unproven: float("-inf")})
+    before = recovery(guard, Clock(), tmp_path, machine="m1")
+    await before.before_snapshot(snapshot())
+    await watched(before, tmp_path)
+
+    audit, tools = Audit(left=[left_open(segment) for segment in (running, stopping, unproven)]), Tools()
+    stepped = Clock(NOON + timedelta(hours=1))
+    await recovery(Guard(), stepped, tmp_path, audit, tools, machine=machine).before_snapshot(snapshot())
+    assert tools.monotonic == {segment_id(RECORDING, number): at for number, at in monotonic.items()}
+    assert tools.proven[running] == NOON + timedelta(seconds=8)
+
+
+@pytest.mark.parametrize("step", [timedelta(hours=-1), timedelta(hours=1)])
+async def test_a_step_of_the_wall_clock_makes_no_hold_unknown(step: timedelta, tmp_path: Path) -> None:
+    guard = Guard()
+    before = recovery(guard, Clock(), tmp_path, machine="m1")
+    await before.before_snapshot(snapshot())
+    guard.supervisor.trust_unheld((CUSTOMER, AGENT))
+    guard.handle(AuditHealthy(True), SpoolHasRoom(True), BeatReturned(1.0), TOLD, snapshot())
+    await watched(before, tmp_path)
+    for absence, recorded in ((4.0, True), (11.0, False)):
+        guard = Guard()
+        later = Clock(NOON + step, monotonic=1.0 + absence)
+        await recovery(guard, later, tmp_path, machine="m1").before_snapshot(snapshot())
+        commands = guard.handle(AuditHealthy(True), SpoolHasRoom(True), BeatReturned(1.0), TOLD, snapshot())
+        assert any(isinstance(command, StartRecording) for command in commands) is recorded
+
+
+async def test_all_leftover_recorders_are_stopped_before_the_first_is_closed(tmp_path: Path) -> None:
+    segments = [segment_id(RECORDING, number) for number in range(1, 6)]
+    tools = Tools()
+    audit = Audit(left=[left_open(segment) for segment in segments])
+    await recovery(Guard(), Clock(), tmp_path, audit, tools).before_snapshot(snapshot())
+    assert tools.log == ["stop"] * 5 + ["close"] * 5
+
+
+@dataclass
+class Broken(Audit):
+    """Cannot be read while `broken`."""
+
+    broken: bool = True
+
+    async def unsealed(self) -> list[RecordingId]:
+        if self.broken:
+            raise AuditFailed("locked")
+        return await super().unsealed()
+
+
+async def test_what_could_not_be_read_at_a_snapshot_is_read_at_another_once_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then nothing of it is believed: half of it would let a segment's number come twice."""
+    monkeypatch.setattr("pbxguard.service.recovery.RETRY_SECONDS", 0.02)
+    line = AuditEntry(PERMITTED, NOON, recording=RECORDING, segment=segment_id(RECORDING, 1))
+    audit, guard, asked = Broken({RECORDING: [line]}), Guard(), asyncio.Event()
+    restored = recovery(guard, Clock(), tmp_path, audit, look_anew=asked.set)
+    task = asyncio.create_task(restored.retry())
+    await restored.before_snapshot(snapshot())
+    assert guard.supervisor.memory.of(CUSTOMER).reference == ""
+    await asyncio.sleep(0.1)
+    assert not asked.is_set()
+    audit.broken = False
+    async with asyncio.timeout(5):
+        await asked.wait()
+    await restored.before_snapshot(snapshot())
+    task.cancel()
+    assert guard.supervisor.memory.of(CUSTOMER).reference == "K-1"
+    guard.supervisor.trust_unheld((CUSTOMER, AGENT))
+    commands = guard.handle(AuditHealthy(True), SpoolHasRoom(True), BeatReturned(1.0), TOLD, snapshot())
+    assert [c.segment for c in commands if isinstance(c, StartRecording)] == [segment_id(RECORDING, 2)]

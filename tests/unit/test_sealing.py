@@ -25,27 +25,34 @@ from pbxguard.archive.spool import Spool
 from pbxguard.core.commands import CallOutcome, StartRecording
 from pbxguard.core.defaults import CONTRACT_EVIDENCE, PURPOSES, QUALITY_TRAINING
 from pbxguard.core.errors import AuditFailed, NotFound, StorageFailed
+from pbxguard.core.facts import ObjectionBinds
 from pbxguard.core.ids import Endpoint, LinkedId, PurposeName, RecordingId, Uniqueid, recording_id, segment_id
 from pbxguard.core.permit import Permit, Told
 from pbxguard.core.policy import Policy
 from pbxguard.core.purposes import Direction, DisclosureKey, Mode
 from pbxguard.core.reasons import Reason
+from pbxguard.core.remembered import entry_of
 from pbxguard.core.segments import (
     CUT_AT_WATERMARK,
     MISSING_AT_SEALING,
     SHORTER_THAN_SPAN,
+    SPOOL_FAILED,
     TRACKS_DIFFER,
+    UNPACED_END,
     WALL_CLOCK_STEPPED,
     ClosedSegment,
     OpenSegment,
 )
+from pbxguard.service import segments as module
 from pbxguard.service.ports import AuditEntry, RecordingRow
 from pbxguard.service.sealing import Sealer
+from pbxguard.service.segments import Segments
 from pbxguard.sound.flac import read_tags
 
 CALL = Uniqueid("1700000000.1")
 RECORDING = recording_id("node", "boot", CALL)
 RATE = 8000
+POLICY = Policy("Acme", purposes=PURPOSES)
 WALL = 1_780_000_000.0
 """Wall-clock seconds at monotonic zero."""
 
@@ -70,9 +77,12 @@ class MemoryAudit:
     entries: list[AuditEntry] = field(default_factory=list)
     failing: bool = False
 
-    async def commit(self, *entries: AuditEntry) -> None:
+    async def check(self) -> None:
         if self.failing:
             raise AuditFailed("the disk is gone")
+
+    async def commit(self, *entries: AuditEntry) -> None:
+        await self.check()
         for entry in entries:
             data = json.loads(json.dumps(dict(entry.data or {}), allow_nan=False))
             self.entries.append(replace(entry, data=data, number=len(self.entries) + 1))
@@ -148,6 +158,7 @@ class Room:
     archive: FailingArchive
     audit: MemoryAudit
     index: MemoryIndex
+    segments: Segments
     sealer: Sealer
 
     def record(self, segment: OpenSegment, seconds: float, *, ended: float, others: float | None = None) -> None:
@@ -162,10 +173,10 @@ class Room:
     ) -> ClosedSegment:
         """A segment of so many seconds, its end proven; 160 ms of it go."""
         self.clock.moment = opened
-        segment = self.sealer.open_segment(start(number), "boot")
+        segment = self.segments.open(start(number), "boot")
         self.record(segment, seconds, ended=opened + seconds - 0.01)
         end = opened + seconds
-        return await self.sealer.close_segment(segment, proven=end, stopped=end, reasons=(reason,))
+        return await self.segments.close(segment, proven=end, stopped=end, reasons=(reason,))
 
     def files(self) -> list[Path]:
         return sorted(p for p in self.archive.root.rglob("*") if p.is_file())
@@ -178,17 +189,18 @@ def room(tmp_path: Path) -> Room:
     clock, audit, index = FakeClock(), MemoryAudit(), MemoryIndex()
     archive = FailingArchive(tmp_path / "archive")
     archive.prepare()
+    segments = Segments(spool=spool, clock=clock, policy=lambda: POLICY)
     sealer = Sealer(
         spool=spool,
         archive=archive,
         index=index,
         audit=audit,
         clock=clock,
-        policy=lambda: Policy("Acme", purposes=PURPOSES),
+        policy=lambda: POLICY,
         node="pbx1",
         work=tmp_path / "work",
     )
-    return Room(tmp_path, clock, spool, archive, audit, index, sealer)
+    return Room(tmp_path, clock, spool, archive, audit, index, segments, sealer)
 
 
 def start(number: int = 1, purposes: tuple[PurposeName, ...] = (CONTRACT_EVIDENCE,)) -> StartRecording:
@@ -226,16 +238,16 @@ OUTCOME = CallOutcome(
 
 
 def test_an_open_segment_names_files_as_asterisk_spells_them(room: Room) -> None:
-    segment = room.sealer.open_segment(start(), "boot")
+    segment = room.segments.open(start(), "boot")
     assert str(segment.own_file) == f"/var/spool/pbxguard/{RECORDING}-001.own.sln"
     assert segment.bases == ("f",)
     assert segment.entry().kind == "segment.permitted"
 
 
 async def test_what_came_after_the_proven_moment_is_cut_from_the_spool_at_once(room: Room) -> None:
-    segment = room.sealer.open_segment(start(), "boot")
+    segment = room.segments.open(start(), "boot")
     room.record(segment, 10.0, ended=109.99)
-    closed = await room.sealer.close_segment(segment, proven=109.5, stopped=110.0, reasons=(Reason.ON_HOLD,))
+    closed = await room.segments.close(segment, proven=109.5, stopped=110.0, reasons=(Reason.ON_HOLD,))
     assert (closed.captured, closed.dropped, closed.kept) == (80_000, 5_280, 74_720)
     assert room.spool.captured(segment.segment).samples == 74_720
     assert closed.reasons == ("on_hold",)
@@ -245,58 +257,100 @@ async def test_what_came_after_the_proven_moment_is_cut_from_the_spool_at_once(r
 
 
 async def test_a_recorder_that_died_with_its_leg_long_ago_ended_when_it_last_wrote(room: Room) -> None:
-    segment = room.sealer.open_segment(start(), "boot")
+    segment = room.segments.open(start(), "boot")
     room.record(segment, 10.0, ended=109.99)
-    closed = await room.sealer.close_segment(segment, proven=109.5, stopped=140.0, reasons=(Reason.OWN_LEFT,))
+    closed = await room.segments.close(segment, proven=109.5, stopped=140.0, reasons=(Reason.OWN_LEFT,))
     assert 5_280 <= closed.dropped <= 5_281
 
 
 async def test_when_the_wall_clock_stepped_the_stop_alone_counts(room: Room) -> None:
-    segment = room.sealer.open_segment(start(), "boot")
+    segment = room.segments.open(start(), "boot")
     room.record(segment, 10.0, ended=109.99 - 3600)
     room.clock.offset -= 3600
-    closed = await room.sealer.close_segment(segment, proven=109.5, stopped=111.0, reasons=(Reason.ON_HOLD,))
+    closed = await room.segments.close(segment, proven=109.5, stopped=111.0, reasons=(Reason.ON_HOLD,))
     assert closed.dropped == (1.5 + 0.16) * RATE
     assert WALL_CLOCK_STEPPED in closed.notes
 
 
-async def test_nothing_proven_keeps_nothing_and_no_file(room: Room) -> None:
-    segment = room.sealer.open_segment(start(), "boot")
+async def test_files_that_were_written_sooner_than_they_play_tell_no_time(room: Room) -> None:
+    """As after two steps of the wall clock, there and back, or beside a file server whose clock is slow."""
+    segment = room.segments.open(start(), "boot")
+    room.record(segment, 10.0, ended=109.99 - 0.5)
+    closed = await room.segments.close(segment, proven=109.5, stopped=110.0, reasons=(Reason.ON_HOLD,))
+    assert closed.dropped == (0.5 + 0.16) * RATE
+    assert WALL_CLOCK_STEPPED in closed.notes
+
+
+async def test_a_silent_side_at_the_end_goes_down_to_what_was_on_disk_before(room: Room) -> None:
+    segment = room.segments.open(start(), "boot")
     room.record(segment, 10.0, ended=109.99)
-    closed = await room.sealer.close_segment(segment, proven=-math.inf, stopped=110.0, reasons=(Reason.START_FAILED,))
+    own = room.spool.files(segment.segment).own
+    own.write_bytes(own.read_bytes()[: 5 * 2 * RATE] + bytes(5 * 2 * RATE))
+    os.utime(own, (WALL + 109.99, WALL + 109.99))
+    room.segments.growth._open[segment.segment].note(109.0, 8 * RATE)
+    closed = await room.segments.close(segment, proven=109.5, stopped=110.0, reasons=(Reason.ON_HOLD,))
+    assert closed.kept == 8 * RATE
+    assert closed.notes == (UNPACED_END,)
+
+
+async def test_nothing_proven_keeps_nothing_and_no_file(room: Room) -> None:
+    segment = room.segments.open(start(), "boot")
+    room.record(segment, 10.0, ended=109.99)
+    closed = await room.segments.close(segment, proven=-math.inf, stopped=110.0, reasons=(Reason.START_FAILED,))
     assert closed.kept == 0
     assert room.spool.segments() == []
     await room.audit.commit(closed.entry())
 
 
 async def test_missing_files_keep_nothing(room: Room) -> None:
-    segment = room.sealer.open_segment(start(), "boot")
-    closed = await room.sealer.close_segment(segment, proven=110.0, stopped=110.0, reasons=(Reason.CALL_ENDED,))
+    segment = room.segments.open(start(), "boot")
+    closed = await room.segments.close(segment, proven=110.0, stopped=110.0, reasons=(Reason.CALL_ENDED,))
     assert (closed.captured, closed.kept) == (0, 0)
 
 
-async def test_a_spool_that_cannot_be_read_keeps_nothing_and_says_so(room: Room) -> None:
-    segment = room.sealer.open_segment(start(), "boot")
+async def test_a_spool_that_cannot_be_looked_at_is_waited_for_and_what_it_holds_is_kept(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_AGAIN_SECONDS", 0.01)
+    segment = room.segments.open(start(), "boot")
+    room.record(segment, 10.0, ended=109.99)
+    away = room.spool.root.with_name("away")
+    room.spool.root.rename(away)
+    room.spool.root.write_bytes(b"not a folder")
+    closing = asyncio.create_task(
+        room.segments.close(segment, proven=110.0, stopped=110.0, reasons=(Reason.CALL_ENDED,))
+    )
+    await asyncio.sleep(0.1)
+    assert not closing.done()
+    room.spool.root.unlink()
+    away.rename(room.spool.root)
+    closed = await closing
+    assert closed.captured == 80_000
+    assert closed.kept > 70_000
+    assert closed.notes == (SPOOL_FAILED,)
+
+
+async def test_a_leftover_in_a_spool_that_cannot_be_looked_at_stays_open(room: Room) -> None:
+    segment = room.segments.open(start(), "boot")
     shutil.rmtree(room.spool.root)
     room.spool.root.write_bytes(b"not a folder")
-    closed = await room.sealer.close_segment(segment, proven=110.0, stopped=110.0, reasons=(Reason.CALL_ENDED,))
-    assert closed.kept == 0
-    assert "spool_failed" in closed.notes
+    with pytest.raises(StorageFailed):
+        await room.segments.close_leftover(segment, watermark=0.0, reasons=(Reason.GUARD_AWAY,))
 
 
 async def test_a_file_shorter_than_its_span_and_tracks_that_differ_are_noted(room: Room) -> None:
-    segment = room.sealer.open_segment(start(), "boot")
+    segment = room.segments.open(start(), "boot")
     room.record(segment, 10.0, ended=119.99, others=9.5)
-    closed = await room.sealer.close_segment(segment, proven=120.0, stopped=120.0, reasons=(Reason.CALL_ENDED,))
+    closed = await room.segments.close(segment, proven=120.0, stopped=120.0, reasons=(Reason.CALL_ENDED,))
     assert set(closed.notes) == {SHORTER_THAN_SPAN, TRACKS_DIFFER}
     assert closed.captured == 76_000
     assert closed.missing_ms == 10_500
 
 
 async def test_a_start_that_took_long_is_no_missing_audio(room: Room) -> None:
-    segment = room.sealer.open_segment(start(), "boot")
+    segment = room.segments.open(start(), "boot")
     room.record(segment, 9.0, ended=109.99)
-    closed = await room.sealer.close_segment(
+    closed = await room.segments.close(
         segment, proven=110.0, stopped=110.0, reasons=(Reason.CALL_ENDED,), started=101.0
     )
     assert closed.notes == ()
@@ -305,29 +359,53 @@ async def test_a_start_that_took_long_is_no_missing_audio(room: Room) -> None:
 
 
 async def test_closing_again_after_a_crash_drops_little_more(room: Room) -> None:
-    segment = room.sealer.open_segment(start(), "boot")
+    segment = room.segments.open(start(), "boot")
     room.record(segment, 10.0, ended=109.99)
-    first = await room.sealer.close_segment(segment, proven=109.5, stopped=110.0, reasons=(Reason.ON_HOLD,))
-    again = await room.sealer.close_segment(segment, proven=109.5, stopped=130.0, reasons=(Reason.ON_HOLD,))
+    first = await room.segments.close(segment, proven=109.5, stopped=110.0, reasons=(Reason.ON_HOLD,))
+    again = await room.segments.close(segment, proven=109.5, stopped=130.0, reasons=(Reason.ON_HOLD,))
     assert first.kept - 0.2 * RATE < again.kept < first.kept
 
 
 async def test_a_leftover_is_cut_at_its_watermark(room: Room) -> None:
-    segment = room.sealer.open_segment(start(), "boot")
+    segment = room.segments.open(start(), "boot")
     room.record(segment, 10.0, ended=109.99)
     room.clock.offset += 5_000  # a boot later nothing monotonic is worth anything
-    closed = await room.sealer.close_leftover(segment, watermark=WALL + 105.0, reasons=(Reason.GUARD_AWAY,))
+    closed = await room.segments.close_leftover(segment, watermark=WALL + 105.0, reasons=(Reason.GUARD_AWAY,))
     assert closed.kept == 80_000 - 5_000 * 8 - 1_280
     assert CUT_AT_WATERMARK in closed.notes
     assert closed.end_utc == segment.opened_utc + timedelta(seconds=4.84)
 
 
 async def test_a_leftover_without_a_watermark_of_its_own_keeps_nothing(room: Room) -> None:
-    segment = room.sealer.open_segment(start(), "boot")
+    segment = room.segments.open(start(), "boot")
     room.record(segment, 10.0, ended=109.99)
-    closed = await room.sealer.close_leftover(segment, watermark=WALL + 99.0, reasons=(Reason.GUARD_AWAY,))
+    closed = await room.segments.close_leftover(segment, watermark=WALL + 99.0, reasons=(Reason.GUARD_AWAY,))
     assert closed.kept == 0
     assert room.spool.segments() == []
+
+
+@pytest.mark.parametrize(("step", "kept"), [(0.0, 80_000 - 40_000 - 1_280), (-3_600.0, 0), (3_600.0, 0), (-4.0, 0)])
+async def test_a_step_of_the_wall_clock_lets_nothing_of_a_leftover_through(room: Room, step: float, kept: int) -> None:
+    """On the same boot of the machine its monotonic clock decides; a stepped mtime could be of any moment until now."""
+    segment = room.segments.open(start(), "boot")
+    room.record(segment, 10.0, ended=109.99 + step)
+    room.clock.offset += step
+    room.clock.moment = 125.0
+    closed = await room.segments.close_leftover(
+        segment, watermark=WALL + 105.0, monotonic=105.0, reasons=(Reason.GUARD_AWAY,)
+    )
+    assert kept - 1 <= closed.kept <= kept  # an mtime is a float, and what is dropped is rounded up
+    assert (WALL_CLOCK_STEPPED in closed.notes) is bool(step)
+
+
+async def test_a_leftover_of_another_boot_of_the_machine_that_holds_more_sound_than_time_keeps_nothing(
+    room: Room,
+) -> None:
+    """Its wall clock went back between: what was said when cannot be told."""
+    segment = room.segments.open(start(), "boot")
+    room.record(segment, 10.0, ended=105.0)
+    closed = await room.segments.close_leftover(segment, watermark=WALL + 104.9, reasons=(Reason.GUARD_AWAY,))
+    assert closed.kept == 0
 
 
 # -- recordings --------------------------------------------------------------------------------------------------------
@@ -466,11 +544,9 @@ async def test_an_objection_that_destroys_leaves_a_line_and_no_content(room: Roo
 
 
 async def test_an_objection_that_destroys_is_known_after_a_restart(room: Room) -> None:
-    segment = room.sealer.open_segment(start(), "boot")
+    segment = room.segments.open(start(), "boot")
     room.record(segment, 10.0, ended=109.99)
-    closed = await room.sealer.close_segment(
-        segment, proven=110.0, stopped=110.0, reasons=(Reason.OBJECTED,), destroy=True
-    )
+    closed = await room.segments.close(segment, proven=110.0, stopped=110.0, reasons=(Reason.OBJECTED,), destroy=True)
     await room.audit.commit(closed.entry())
     assert await room.sealer.seal(RECORDING, OUTCOME) is None
     assert room.spool.segments() == []
@@ -478,9 +554,9 @@ async def test_an_objection_that_destroys_is_known_after_a_restart(room: Room) -
 
 
 async def test_a_purpose_that_was_objected_to_is_no_purpose_of_what_is_kept_for_another(room: Room) -> None:
-    segment = room.sealer.open_segment(start(purposes=(CONTRACT_EVIDENCE, QUALITY_TRAINING)), "boot")
+    segment = room.segments.open(start(purposes=(CONTRACT_EVIDENCE, QUALITY_TRAINING)), "boot")
     room.record(segment, 5.0, ended=104.99)
-    closed = await room.sealer.close_segment(segment, proven=105.0, stopped=105.0, reasons=(Reason.PERMIT_CHANGED,))
+    closed = await room.segments.close(segment, proven=105.0, stopped=105.0, reasons=(Reason.PERMIT_CHANGED,))
     await room.audit.commit(closed.entry())
     objected = AuditEntry(
         "objected", room.clock.utc(), boot="boot", channel=CALL, data={"purposes": [QUALITY_TRAINING]}
@@ -496,15 +572,34 @@ async def test_a_purpose_that_was_objected_to_is_no_purpose_of_what_is_kept_for_
 async def test_an_objection_that_only_the_audit_log_knows_locks_or_destroys(
     purpose: PurposeName, kept: bool, room: Room
 ) -> None:
-    segment = room.sealer.open_segment(start(purposes=(purpose,)), "boot")
+    segment = room.segments.open(start(purposes=(purpose,)), "boot")
     room.record(segment, 5.0, ended=104.99)
-    closed = await room.sealer.close_segment(segment, proven=105.0, stopped=105.0, reasons=(Reason.CALL_ENDED,))
+    closed = await room.segments.close(segment, proven=105.0, stopped=105.0, reasons=(Reason.CALL_ENDED,))
     await room.audit.commit(closed.entry())
     await room.audit.commit(AuditEntry("objected", room.clock.utc(), boot="boot", channel=CALL, data={"purposes": []}))
     row = await room.sealer.seal(RECORDING, OUTCOME)
     assert (row is not None) is kept
     assert row is None or row.locked
     assert room.audit.kinds() == (["recording.sealed"] if kept else ["recording.destroyed"])
+
+
+@pytest.mark.parametrize(("purpose", "kept"), [(CONTRACT_EVIDENCE, True), (QUALITY_TRAINING, False)])
+async def test_an_objection_of_who_had_left_binds_the_recording_in_his_name(
+    purpose: PurposeName, kept: bool, room: Room
+) -> None:
+    segment = room.segments.open(start(purposes=(purpose,)), "boot")
+    room.record(segment, 5.0, ended=104.99)
+    closed = await room.segments.close(segment, proven=105.0, stopped=105.0, reasons=(Reason.CALL_ENDED,))
+    await room.audit.commit(closed.entry())
+    at = datetime(2026, 5, 28, 20, 30, tzinfo=UTC)
+    binds = entry_of(ObjectionBinds(Uniqueid(CALL), Uniqueid("left.1"), (purpose,)), at, "boot")
+    await room.audit.commit(binds)
+    row = await room.sealer.seal(RECORDING, OUTCOME)
+    assert (row is not None) is kept
+    if row is not None:
+        assert row.locked
+        objection = {"channel": "left.1", "purposes": [purpose], "at_utc": "2026-05-28T20:30:00.000000Z"}
+        assert row.manifest["objections"] == [objection]
 
 
 async def test_a_disputed_recording_is_locked_for_the_officer_and_names_the_objection(room: Room) -> None:

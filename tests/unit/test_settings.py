@@ -88,14 +88,14 @@ def test_every_mistake_is_told_at_once_with_its_mend() -> None:
         "parties.external",
         "scopes[1].mode",
         "scopes[2]",
-        "never_record.numbers",
+        "never_record.numbers[2]",
         "spool.path",
         "spool.asterisk_path",
         "limits.beat_lag_stop",
     }
     assert found["organization"][1] == "did you mean organisation?"
     assert found["ami.prot"][1] == "did you mean ami.port?"
-    assert "entry 2" in found["never_record.numbers"][0]
+    assert found["never_record.numbers[2]"][0] == "not a number"
     assert all(reason and mend for reason, mend in found.values())
 
 
@@ -188,10 +188,15 @@ def test_the_help_lines_can_be_left_off_the_list() -> None:
 
 
 def test_a_purpose_of_ones_own_needs_a_basis_and_texts() -> None:
-    assert "did you mean quality_training?" in mistakes(minimal(purposes={"quality_trainin": {}}))["purposes"][0]
-    assert "texts in en" in mistakes(minimal(purposes={"survey": {"basis": "a", "texts": {"nl": "x"}}}))["purposes"][0]
-    own = {"survey": {"basis": "a", "texts": {"nl": "{org} neemt op.", "en": "{org} records."}}}
-    read = from_mapping(minimal(purposes=own))
+    assert (
+        "did you mean quality_training?"
+        in mistakes(minimal(purposes={"quality_trainin": {}}))["purposes.quality_trainin"][0]
+    )
+    own = mistakes(minimal(purposes={"survey": {"basis": "a", "texts": {"nl": "x"}}, "polls": {"texts": {"en": "x"}}}))
+    assert set(own) == {"purposes.survey.texts", "purposes.polls", "purposes.polls.texts"}
+    assert "texts in en" in own["purposes.survey.texts"][0]
+    whole = {"survey": {"basis": "a", "texts": {"nl": "{org} neemt op.", "en": "{org} records."}}}
+    read = from_mapping(minimal(purposes=whole))
     assert read.all_purposes()[PurposeName("survey")].basis is Basis.CONSENT
     assert read.wording().own_texts["survey", "nl"] == "{org} neemt op."
 
@@ -230,3 +235,45 @@ def test_the_ami_section_is_read_although_another_is_broken(tmp_path: Path) -> N
     assert (ami.username, ami.read_secret()) == ("u", "s")
     with pytest.raises(SettingsError):
         settings.load(path)
+
+
+@pytest.mark.parametrize("text", ["x = " + "[" * 5000, "x = " + "9" * 5000, "x = " + "{a=" * 3000])
+def test_what_toml_cannot_read_is_told(text: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="is not TOML"):
+        load(given(text, tmp_path))
+
+
+def test_a_pair_of_one_purpose_is_none() -> None:
+    assert "twice" in mistakes(minimal(prompts={"pairs": [["contract_evidence"] * 2]}))["prompts.pairs[1]"][0]
+    unknown = mistakes(minimal(prompts={"pairs": [["contract_evidense", "quality_training"]]}))["prompts.pairs"]
+    assert "did you mean contract_evidence?" in unknown[0]
+
+
+def test_the_default_language_must_be_spoken_also_where_it_is_not_written() -> None:
+    assert "default_language" in mistakes(minimal(languages=["en"]))
+
+
+def test_a_key_is_told_in_plain_text() -> None:
+    assert list(mistakes(minimal(**{"\x1b[2J": 1}))) == ["?[2J"]
+
+
+def test_numbers_never_to_be_recorded_are_read_from_files(tmp_path: Path) -> None:
+    lawyers = tmp_path / "lawyers.txt"
+    lawyers.write_text("# lawyers\n\n070-1234567  # Mr A\n_02X!\n".replace("_02X!", "_0208880!"))
+    read = from_mapping(minimal(never_record={"numbers": ["250"], "files": [str(lawyers)]}))
+    listed = read.policy([]).never_record
+    for text in ("+31701234567", "0208880001", "250", "112"):
+        assert is_listed(listed, parse(text, "NL"))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [(b"250\nmy lawyer\n", "line 2"), (b"\xff\xfe", "UTF-8"), (None, "cannot be read")]
+)
+def test_a_file_of_numbers_that_cannot_be_read_is_told_by_its_line(
+    content: bytes | None, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "lawyers.txt"
+    if content is not None:
+        path.write_bytes(content)
+    found = mistakes(minimal(never_record={"files": [str(path)]}))
+    assert told in found["never_record.files"][0]

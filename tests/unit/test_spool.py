@@ -14,6 +14,7 @@ import pytest
 from pbxguard.archive.spool import Spool
 from pbxguard.core.errors import StorageFailed, UnsafeValue
 from pbxguard.core.ids import SegmentId, Uniqueid, recording_id, segment_id
+from pbxguard.core.records import SpoolState
 
 RECORDING = recording_id("node", "boot", Uniqueid("1700000000.1"))
 SEGMENT = segment_id(RECORDING, 1)
@@ -50,13 +51,13 @@ def test_a_name_that_is_not_ours_reaches_no_path(spool: Spool, name: str) -> Non
 
 
 def test_below_the_floor_there_is_no_room(spool: Spool) -> None:
-    assert spool.has_room()
+    assert spool.state() is SpoolState.READY
     spool.floor = 1 << 62
-    assert not spool.has_room()
+    assert spool.state() is SpoolState.FULL
 
 
 def test_a_folder_that_is_gone_has_no_room(tmp_path: Path) -> None:
-    assert not Spool(tmp_path / "gone", PurePosixPath("/s"), 8000, floor=1).has_room()
+    assert SpoolState.UNWRITABLE is Spool(tmp_path / "gone", PurePosixPath("/s"), 8000, floor=1).state()
 
 
 def test_captured_is_the_shorter_track_and_the_later_time(spool: Spool) -> None:

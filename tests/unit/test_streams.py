@@ -5,22 +5,27 @@ Of each start and stop the fact that caused it is asserted. The oracle of the pr
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from pbxguard.core.facts import ChannelCreated, Fact
+from pbxguard.core.facts import ChannelCreated, Fact, LocalOptimizationBegun, LocalOptimizationEnded
 from pbxguard.core.ids import SegmentId, Uniqueid
 from pbxguard.core.purposes import Mode
 from pbxguard.pbx.ami.translate import translate
 from tests.property.trial import Trial
 from tests.property.world import PROOF
-from tests.wire.streams import load, names
+from tests.wire.streams import FOLDER, load, names
 
 Moment = tuple[str, str, str]
 """(started or stopped, name of the own device, the fact that caused it)"""
 
 
-def replay(stream: str, told: tuple[str, ...]) -> tuple[Trial, list[Moment]]:
-    """The stream with a disclosure heard by each trunk in `told` as soon as it exists, and a beat an event."""
+def replay(stream: str, told: tuple[str, ...], lost: tuple[str, ...] = ()) -> tuple[Trial, list[Moment]]:
+    """The stream with a disclosure heard by each trunk in `told` as soon as it exists, and a beat an event.
+
+    Events of the kinds in `lost` never came.
+    """
     trial = Trial()
     begin = trial.now
     devices: dict[Uniqueid, str] = {}
@@ -28,7 +33,7 @@ def replay(stream: str, told: tuple[str, ...]) -> tuple[Trial, list[Moment]]:
     for event in load(stream):
         trial.now = begin + float(event["received"])
         trial.beat()
-        for fact in translate(event, trial.now):
+        for fact in translate(event, trial.now) if event["Event"] not in lost else ():
             before = set(trial.wanted)
             trial.feed(fact)
             if isinstance(fact, ChannelCreated):
@@ -61,8 +66,13 @@ EXPECTED: dict[str, tuple[tuple[str, ...], list[Moment]]] = {
         [STARTED, ("stopped", "100", "ChannelCreated"), ("started", "100", "ChannelHungUp"), LEFT],
     ),
     "feature_transfer": (BOTH, [STARTED, ("stopped", "100", "Held")]),
+    "code_taken_back": (
+        BOTH,
+        [STARTED, ("stopped", "100", "Held"), ("started", "100", "Unheld"), LEFT],
+    ),
     "outbound_told": (("trunk-b",), [STARTED, LEFT]),
     "forwarded": (BOTH, []),
+    "forwarded_local": (BOTH, []),
     "spied": (
         ("trunk-a",),
         [STARTED, ("stopped", "100", "SpyStarted"), ("started", "100", "SpyStopped"), LEFT],
@@ -94,5 +104,42 @@ def test_at_the_swap_of_an_attended_transfer_nothing_is_recorded_though_all_were
     ]
 
 
+def test_while_a_local_channel_is_optimised_away_the_decision_made_before_stands() -> None:
+    """Between Begin and End the picture is false: the agent is in no bridge, and for an instant alone in one."""
+    trial = Trial()
+    begin = trial.now
+    within, alone = False, 0
+    for event in load("queue_local"):
+        trial.now = begin + float(event["received"])
+        trial.beat()
+        for fact in translate(event, trial.now):
+            trial.feed(fact)
+            if isinstance(fact, ChannelCreated) and fact.name.startswith("PJSIP/trunk-a"):
+                trial.feed(trial.world.hears(fact.channel, (PROOF,), Mode.NOTICE))
+            if isinstance(fact, LocalOptimizationBegun):
+                within = True
+                (before,) = trial.wanted.items()
+            if within:
+                assert list(trial.wanted.items()) == [before], f"the recorder of before it runs on after {fact}"
+                assert not trial.stopped
+                (leg,) = [start.leg for start in trial.wanted.values()]
+                alone += trial.supervisor.board.component(leg).channels == frozenset({leg})
+            within = within and not isinstance(fact, LocalOptimizationEnded)
+    assert alone, "the picture was never false"
+
+
+@pytest.mark.parametrize("stream", ["hold", "code_taken_back"])
+def test_a_lost_unhold_leaves_the_call_unrecorded_to_its_end(stream: str) -> None:
+    told, expected = EXPECTED[stream]
+    _, moments = replay(stream, told, lost=("Unhold",))
+    assert moments == [STARTED, ("stopped", "100", "Held")]
+    assert moments == expected[:2], "the twin in which it was not lost goes on"
+
+
 def test_no_recorded_stream_is_forgotten() -> None:
     assert set(EXPECTED) == set(names())
+    described = re.findall(r"^\| `(\w+)` \|", (FOLDER / "README.md").read_text(), re.MULTILINE)
+    assert sorted(described) == names()
+    # The program that records them anew is read, not imported: phones do not run on every interpreter.
+    scenarios = (FOLDER.parent / "record_streams.py").read_text().partition("SCENARIOS")[2]
+    assert sorted(re.findall(r"^        (\w+),$", scenarios, re.MULTILINE)) == names()

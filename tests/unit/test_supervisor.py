@@ -6,20 +6,33 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from pbxguard.core.commands import Command, Lamp, ReportCall, SealRecording, ShowLamp, StartRecording, StopRecording
+from pbxguard.core.commands import (
+    Command,
+    Lamp,
+    LookAnew,
+    ReportCall,
+    SealRecording,
+    ShowLamp,
+    StartRecording,
+    StopRecording,
+)
 from pbxguard.core.facts import (
     AuditHealthy,
     BeatReturned,
     ChannelStateChanged,
     Fact,
+    HangupRequested,
     Held,
     Objected,
+    PictureSeen,
     PolicyReloaded,
+    RecorderStopSeen,
     SegmentClosed,
     SegmentStartFailed,
     SnapshotTaken,
     SpoolHasRoom,
     SwitchedOff,
+    SwitchedOn,
     Unheld,
 )
 from pbxguard.core.facts import ChannelState as State
@@ -66,6 +79,34 @@ def only(commands: list[Command], kind: type[T]) -> T:
 
 def none(commands: list[Command], *kinds: type[Command]) -> bool:
     return not any(isinstance(command, kinds) for command in commands)
+
+
+def test_a_customer_who_hangs_up_ends_the_call_and_one_who_is_taken_elsewhere_left_the_conversation() -> None:
+    for facts, reason in (((), Reason.EXTERNAL_LEFT), ((HangupRequested,), Reason.CALL_ENDED)):
+        loop = Loop().awake()
+        caller, _, _ = loop.talk()
+        commands = loop.feed(*(fact(caller) for fact in facts), *loop.world.leave(caller))
+        assert only(commands, StopRecording).reasons == (reason,)
+
+
+def test_a_call_that_the_switch_led_past_its_door_says_so_first_also_once_it_is_on() -> None:
+    loop = Loop().awake()
+    loop.feed(SwitchedOff())
+    caller, facts = loop.world.incoming(purposes=())
+    loop.feed(*facts)
+    leg, facts = loop.world.dial(caller, "PJSIP/101")
+    loop.feed(*facts, *loop.world.meet(caller, leg), SwitchedOn())
+    told = loop.supervisor.outcome(loop.supervisor.calls[caller]).reasons
+    assert told == (Reason.SWITCHED_OFF, Reason.NO_PURPOSE)
+
+
+def test_a_call_that_came_when_all_was_on_and_asked_for_nothing_is_told_of_that_alone() -> None:
+    loop = Loop().awake()
+    caller, facts = loop.world.incoming(purposes=())
+    loop.feed(*facts)
+    leg, facts = loop.world.dial(caller, "PJSIP/101")
+    loop.feed(*facts, *loop.world.meet(caller, leg))
+    assert loop.supervisor.outcome(loop.supervisor.calls[caller]).reasons == (Reason.NO_PURPOSE,)
 
 
 def test_a_call_is_sealed_once_when_it_has_ended_and_its_last_segment_is_closed() -> None:
@@ -280,3 +321,101 @@ def test_an_objection_after_a_restart_holds_for_what_was_recorded_before_it() ->
     anew.awake()
     seal = only(anew.feed(Objected(caller), *loop.world.hang_up(caller)), SealRecording)
     assert (seal.objected, seal.lock) == ((PROOF,), True)
+
+
+def test_a_recorder_that_somebody_else_stopped_is_cut_there_and_started_anew_at_once() -> None:
+    loop = Loop().awake()
+    _, leg, first = loop.talk()
+    loop.feed(BeatReturned(NOW + 1), now=NOW + 1.1)
+    commands = loop.feed(RecorderStopSeen(leg), now=NOW + 1.2)
+    stop, again = only(commands, StopRecording), only(commands, StartRecording)
+    assert (stop.segment, stop.reasons, stop.proven) == (first.segment, (Reason.RECORDER_STOPPED,), NOW + 1)
+    assert (again.recording, again.segment != first.segment) == (first.recording, True)
+    # It had gone: our own stop raises no event, and the next one is somebody else's again, who is not raced.
+    commands = loop.feed(SegmentClosed(first.segment, ran=False), RecorderStopSeen(leg), now=NOW + 1.2)
+    assert only(commands, StopRecording).segment == again.segment
+    assert none(commands, StartRecording)
+    loop.feed(BeatReturned(NOW + 4), now=NOW + 4)
+    assert len(loop.supervisor.running) == 1
+
+
+def test_the_event_of_our_own_stop_stops_nothing_else() -> None:
+    """It may come before our stop is answered, or long after the next recorder has begun."""
+    loop = Loop().awake()
+    _, leg, first = loop.talk()
+    assert only(loop.feed(Held(leg)), StopRecording).segment == first.segment
+    again = only(loop.feed(Unheld(leg)), StartRecording)
+    assert loop.feed(RecorderStopSeen(leg), SegmentClosed(first.segment)) == []
+    assert only(loop.feed(RecorderStopSeen(leg)), StopRecording).segment == again.segment
+
+
+def test_a_recorder_stopped_on_a_leg_where_none_of_ours_runs_changes_nothing() -> None:
+    loop = Loop().awake()
+    caller, leg, _ = loop.talk()
+    assert loop.feed(RecorderStopSeen(caller)) == []
+    loop.feed(Held(leg))
+    assert loop.feed(RecorderStopSeen(leg), RecorderStopSeen(leg)) == []
+    assert only(loop.feed(Unheld(leg)), StartRecording)
+
+
+def seen(world: World, at: float, *restless: Uniqueid) -> PictureSeen:
+    """What the lists show of this world."""
+    return PictureSeen(world.snapshot(), frozenset(restless), at)
+
+
+def test_a_lost_event_is_found_by_the_second_look_and_costs_what_was_recorded_since_the_picture_was_right() -> None:
+    loop = Loop().awake()
+    _, leg, start = loop.talk()
+    assert loop.feed(seen(loop.world, NOW - 0.01)) == []
+    third, facts = loop.world.incoming()
+    loop.feed(*facts)
+    loop.world.meet(third, leg)  # and nobody tells
+    loop.feed(BeatReturned(NOW + 10), now=NOW + 10)
+    assert loop.feed(seen(loop.world, NOW + 5), now=NOW + 10) == []
+    commands = loop.feed(seen(loop.world, NOW + 9), now=NOW + 10)
+    stop = only(commands, StopRecording)
+    assert (stop.segment, stop.reasons, stop.proven) == (start.segment, (Reason.PICTURE_WRONG,), NOW - 0.01)
+    assert third in only(commands, LookAnew).channels
+    assert none(commands, StartRecording)
+    assert not loop.supervisor.connected
+    loop.feed(loop.world.snapshot(), BeatReturned(NOW + 11), now=NOW + 11)
+    assert loop.feed(seen(loop.world, NOW + 11), now=NOW + 11) == []
+
+
+def test_who_moved_while_the_lists_were_made_is_looked_at_the_next_time() -> None:
+    loop = Loop().awake()
+    _, leg, _ = loop.talk()
+    third, facts = loop.world.incoming()
+    loop.feed(*facts)
+    loop.world.meet(third, leg)
+    for _ in range(5):
+        assert loop.feed(seen(loop.world, NOW, third, leg)) == []
+    loop.feed(seen(loop.world, NOW))
+    only(loop.feed(seen(loop.world, NOW)), LookAnew)
+
+
+def test_other_conversations_are_cut_at_the_last_beat_only() -> None:
+    loop = Loop().awake()
+    _, _, far = loop.talk()
+    loop.feed(seen(loop.world, NOW - 0.01))
+    caller, facts = loop.world.incoming()
+    loop.feed(*facts)
+    leg, facts = loop.world.dial(caller, "PJSIP/102")
+    near = only(loop.feed(*facts, *loop.world.meet(caller, leg)), StartRecording)
+    loop.world.hang_up(leg)
+    loop.feed(BeatReturned(NOW + 10), now=NOW + 10)
+    loop.feed(seen(loop.world, NOW + 9), now=NOW + 10)
+    stops = {c.segment: c for c in loop.feed(seen(loop.world, NOW + 9.5), now=NOW + 10) if isinstance(c, StopRecording)}
+    assert {segment: stop.proven for segment, stop in stops.items()} == {
+        far.segment: NOW + 10,
+        near.segment: NOW - 0.01,
+    }
+
+
+def test_the_event_of_a_leftovers_stop_stops_nothing() -> None:
+    loop = Loop().awake()
+    loop.supervisor.expect_stop(Uniqueid("nobody"))
+    _, leg, start = loop.talk()
+    loop.supervisor.expect_stop(leg)
+    assert loop.feed(RecorderStopSeen(leg)) == []
+    assert only(loop.feed(RecorderStopSeen(leg)), StopRecording).segment == start.segment

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pbxguard.core.commands import Command, HangUp, ReportCall
 from pbxguard.core.facts import (
+    BeatReturned,
+    BridgeCreated,
+    BridgeEntered,
+    BridgeLeft,
     CalleePromptBegun,
+    CalleePromptEnded,
     ChannelCreated,
     ChannelHungUp,
     ChannelState,
+    ChannelStateChanged,
     ConnectionLost,
     DialBegun,
     DisclosureBegun,
@@ -17,7 +25,7 @@ from pbxguard.core.facts import (
     HangupRequested,
     SnapshotTaken,
 )
-from pbxguard.core.ids import LinkedId, PurposeName, Uniqueid
+from pbxguard.core.ids import BridgeId, LinkedId, PurposeName, Uniqueid
 from pbxguard.core.reasons import Reason
 from pbxguard.core.supervisor import Supervisor
 from tests.property.world import make_policy
@@ -59,6 +67,53 @@ def test_a_callee_whose_prompt_ended_unseen_is_not_hung_up_when_his_caller_leave
     """The agent may have transferred him by then: he is in a conversation with somebody else."""
     commands = handled(*TELLING, ConnectionLost(), HangupRequested(AGENT), ChannelHungUp(AGENT))
     assert not any(isinstance(command, HangUp) for command in commands)
+
+
+BRIDGE = BridgeId("b1")
+BROKEN_OFF = CalleePromptEnded(CUSTOMER, "contract_evidence.nl.notice.outbound", "FAILED", 90, 90, "", 2.0)
+THE_DOORS_WORD = DisclosureNotHeard(CUSTOMER, None, Reason.PROMPT_FAILED.value)
+BRIDGED: tuple[Fact, ...] = (
+    ChannelStateChanged(AGENT, ChannelState.UP),
+    BridgeCreated(BRIDGE, "basic", "simple_bridge"),
+    BridgeEntered(BRIDGE, CUSTOMER),
+    BridgeEntered(BRIDGE, AGENT),
+)
+APART: tuple[Fact, ...] = (
+    BridgeLeft(BRIDGE, CUSTOMER),
+    BridgeLeft(BRIDGE, AGENT),
+    ChannelHungUp(CUSTOMER),
+)
+CUT_SHORT = {Reason.NOT_BRIDGED, Reason.NO_OWN_PARTY, Reason.NOT_TOLD, Reason.PROMPT_CHANNEL_GONE}
+
+
+def why(*facts: Fact) -> set[Reason]:
+    """Every reason but those of sight: nothing beats here, and no audit log is healthy."""
+    blind = {Reason.BEAT_LATE, Reason.AUDIT_UNHEALTHY, Reason.SPOOL_FULL}
+    return set(last_told(handled(*facts)).outcome.reasons) - blind
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        (HangupRequested(CUSTOMER), BROKEN_OFF, THE_DOORS_WORD),
+        (BROKEN_OFF, HangupRequested(CUSTOMER), THE_DOORS_WORD),
+        (BROKEN_OFF, THE_DOORS_WORD, HangupRequested(CUSTOMER)),
+        (HangupRequested(CUSTOMER), THE_DOORS_WORD, BROKEN_OFF),
+        (HangupRequested(AGENT), HangupRequested(CUSTOMER), BROKEN_OFF, THE_DOORS_WORD),
+    ],
+)
+def test_a_bridge_that_is_given_to_a_callee_who_hung_up_while_he_was_told_is_no_conversation(
+    end: tuple[Fact, ...],
+) -> None:
+    assert why(*TELLING, *end, *APART[2:]) == CUT_SHORT
+    for instant in range(1, len(end) + 1):
+        if BROKEN_OFF in end[:instant]:  # he is bridged once the dialplan has said that the prompt ended
+            assert why(*TELLING, *end[:instant], *BRIDGED, *end[instant:], *APART) == CUT_SHORT
+
+
+def test_a_callee_whose_prompt_could_not_be_played_is_in_a_conversation_all_the_same() -> None:
+    talked = (*TELLING, BROKEN_OFF, THE_DOORS_WORD, *BRIDGED, BeatReturned(50.0))
+    assert why(*talked, HangupRequested(CUSTOMER), *APART) == {Reason.NOT_TOLD, Reason.PROMPT_FAILED}
 
 
 CALLER = Uniqueid("1.3")

@@ -22,6 +22,8 @@ from pbxguard.core.facts import (
     SnapshotTaken,
     SpyStarted,
     SpyStopped,
+    WhisperBegun,
+    WhisperEnded,
 )
 from pbxguard.core.ids import BridgeId, LinkedId, Uniqueid
 from pbxguard.core.policy import PartyPatterns
@@ -213,6 +215,20 @@ def test_an_originated_channel_was_dialled_by_somebody() -> None:
     made = board(*ALL, DialBegun(Uniqueid(""), A, ""))
     assert made.channels[A].dialled
     assert made.channels[A].dialled_by is None
+
+
+def test_a_whisper_of_ours_is_no_spy_as_long_as_it_lasts_and_on_him_alone() -> None:
+    ours = WhisperBegun(C, A)
+    assert not board(*ALL, ours, SpyStarted(C, A)).spies
+    assert not board(*ALL, ours, SpyStarted(C, A), SpyStarted(C, A)).spies, "the same said twice"
+    assert board(*ALL, ours, SpyStarted(C, B)).spies == {B: {C}}, "to somebody else"
+    assert board(*ALL, ours, SpyStarted(D, A)).spies == {A: {D}}, "somebody else's"
+    assert board(*ALL, ours, SpyStarted(C, A), SpyStopped(C, A), SpyStarted(C, A)).spies == {A: {C}}, "after its end"
+    assert board(*ALL, ours, WhisperEnded(C), SpyStarted(C, A)).spies == {A: {C}}, "by a name that is no longer ours"
+    assert board(*ALL, SpyStarted(C, A), ours).spies == {A: {C}}, "before it was ours"
+    picture = SnapshotTaken("boot", (created(A), created(C)), (), (SpyStarted(C, A),))
+    assert not board(*ALL, ours, picture).spies, "a snapshot shows ours too"
+    assert board(*ALL, picture).spies == {A: {C}}
 
 
 def test_a_spy_is_known_until_he_stops_or_hangs_up() -> None:

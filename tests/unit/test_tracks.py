@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pbxguard.sound.tracks import Joined, Piece
+from pbxguard.sound.tracks import Joined, Piece, paced
 
 
 def track(path: Path, first: int, count: int) -> Path:
@@ -59,3 +59,12 @@ def test_long_tracks_are_read_in_blocks(tmp_path: Path) -> None:
 def track_long(path: Path, count: int) -> Path:
     path.write_bytes((np.arange(count) % 30_000).astype("<i2").tobytes())
     return path
+
+
+def test_a_frame_is_paced_when_both_tracks_have_something_in_it(tmp_path: Path) -> None:
+    own, others = tmp_path / "own", tmp_path / "others"
+    own.write_bytes(bytes(8) + b"\1\0" * 8 + b"\1\0" * 2)
+    others.write_bytes(b"\1\0" * 14)
+    assert list(paced(own, others, 14, 0, 4)) == [False, True, True, False]
+    assert list(paced(own, others, 12, 4, 4)) == [True, True]
+    assert list(paced(own, tmp_path / "missing", 8, 0, 4)) == [False, False]

@@ -26,8 +26,14 @@ class FakeAri:
     tx: int = 0
     rx: int = 50
     channels: list[dict[str, Any]] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    """Of answers that are given as bytes."""
     silent: bool = False
     """Accept requests and never answer, as a frozen Asterisk does."""
+    refuses: int = 0
+    """The status by which a WebSocket is refused; 0 for none."""
+    refused: int = 0
+    """How many were."""
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
     connections: int = 0
 
@@ -86,6 +92,8 @@ class FakeAri:
         for prefix, answer in self.answers.items():
             if said.startswith(prefix):
                 status, body = answer()
+                if isinstance(body, bytes):
+                    return web.Response(body=body, status=status, headers=self.headers)
                 return web.json_response(body, status=status)
         if "/rtp_statistics" in path:
             return web.json_response({"txoctetcount": self.tx, "rxcount": self.rx})
@@ -104,6 +112,9 @@ class FakeAri:
     async def _events(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Authorization") != aiohttp.encode_basic_auth("pbxguard", "secret"):
             return web.Response(status=401)
+        if self.refuses:
+            self.refused += 1
+            return web.Response(status=self.refuses)
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         async with self.news:

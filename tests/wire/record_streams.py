@@ -40,6 +40,7 @@ exten => 101,1,Dial(PJSIP/101,60)
 [from-trunk]
 exten => _31201234XXX,1,Dial(PJSIP/${EXTEN:-3},60,tT)
 exten => _31209999XXX,1,Queue(local)
+exten => _31208888XXX,1,Dial(Local/80201112223@internal/n,60)
 """
 QUEUES = """\
 [general]
@@ -177,6 +178,30 @@ async def forwarded(people: People) -> None:
     await call.hangup()
 
 
+async def forwarded_local(people: People) -> None:
+    """The customer is forwarded to the third party outside through a Local channel that stays, and hangs up."""
+    call = await (await people.customer.call("31208888000", caller_id=CUSTOMER)).answered()
+    await (await people.third.incoming()).answered()
+    await call.talk(0.5)
+    await call.hangup()
+
+
+async def code_taken_back(people: People) -> None:
+    """As `feature_transfer`; once he has talked with the third party, the agent takes the customer back by *1."""
+    call = await (await people.customer.call("31201234100", caller_id=CUSTOMER)).answered()
+    answered = await (await people.agent.incoming()).answered()
+    await call.talk(0.3)
+    await answered.dtmf("*2")
+    await call.talk(1.5)
+    await answered.dtmf("80201112223")
+    third = await (await people.third.incoming()).answered()
+    await call.talk(1.0)
+    await answered.dtmf("*1")
+    await third.ended()
+    await call.talk(0.5)
+    await call.hangup()
+
+
 async def spied(people: People) -> None:
     """A colleague spies (ChanSpy) on the agent during the call, and leaves."""
     call = await (await people.customer.call("31201234100", caller_id=CUSTOMER)).answered()
@@ -202,6 +227,8 @@ SCENARIOS: dict[str, Scenario] = {
         outbound_told,
         forwarded,
         spied,
+        forwarded_local,
+        code_taken_back,
     )
 }
 

@@ -221,3 +221,12 @@ def test_no_reply_is_fatal(line: str) -> None:
         protocol.parse_reply(code, rest)
     except PeerMisbehaved:
         pass
+
+
+def test_an_argument_that_a_caller_forged_is_not_believed() -> None:
+    """A number with a line feed in it comes before the arguments (22.10.1 writes it as it is)."""
+    lines = HEADERS.decode().splitlines()[:-1]
+    hostile = [*lines[:5], "agi_callerid: 1", "agi_arg_2: 112", *lines[6:]]
+    assert protocol.parse_request(lines).arguments == ("contract_evidence", "0612345678")
+    with pytest.raises(PeerMisbehaved):
+        protocol.parse_request(hostile)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from pbxguard.core.facts import (
     ConnectionLost,
     HangupRequested,
     Held,
+    InCall,
+    PictureSeen,
     SnapshotTaken,
     SpyStarted,
     SwitchedOff,
@@ -49,7 +53,8 @@ from tests.wire.fake_ami import (
 )
 
 QUICK = Tuning(
-    login_s=0.5, answer_s=0.2, first_backoff_s=0.01, most_backoff_s=0.05, beat_s=0.01, silence_s=0.6, alive_s=0.05,
+    login_s=0.5, answer_s=0.2, first_backoff_s=0.01, most_backoff_s=0.05, beat_s=0.01, silence_s=0.6, picture_s=0.6,
+    alive_s=0.05,
     settle_s=0.02, restless_s=0.005, restless_most_s=0.02,
 )  # fmt: skip
 LEG, SEGMENT = Uniqueid("lab-1.1"), SegmentId("abcdefgh23456777-001")
@@ -57,9 +62,17 @@ OWN, OTHERS = Path("/spool/a-own.sln"), Path("/spool/a-others.sln")
 
 
 @asynccontextmanager
-async def running(fake: FakeAmi, sink: ListSink, *, secret: str = SECRET, wait: bool = True) -> AsyncIterator[Ami]:
+async def running(
+    fake: FakeAmi, sink: ListSink, *, secret: str = SECRET, wait: bool = True, tuning: Tuning = QUICK
+) -> AsyncIterator[Ami]:
     ami = Ami(
-        host="127.0.0.1", port=fake.port, username="pbxguard", secret=secret, sink=sink, clock=WallClock(), tuning=QUICK
+        host="127.0.0.1",
+        port=fake.port,
+        username="pbxguard",
+        secret=secret,
+        sink=sink,
+        clock=WallClock(),
+        tuning=tuning,
     )
     task = asyncio.create_task(ami.run())
     try:
@@ -112,6 +125,37 @@ async def test_the_picture_comes_first_and_then_what_happens() -> None:
     assert sink.facts[1:] == [SwitchedOn(), ChannelHungUp(Uniqueid("lab-1.3"))]
 
 
+async def test_lists_are_held_against_events_again_and_again_without_those_who_move_meanwhile() -> None:
+    sink = ListSink()
+    async with fake_ami() as fake:
+        fake.channels = [channel(1)]
+        async with running(fake, sink, tuning=replace(QUICK, compare_s=0.05)) as ami:
+            await until(lambda: len(pictures(sink)) > 1, "a second look")
+            assert [c.channel for c in pictures(sink)[0].picture.channels] == ["lab-1.1"]
+            assert pictures(sink)[0].restless == frozenset()
+            assert pictures(sink)[1].at > pictures(sink)[0].at
+            fake.on_list = lambda: fake.event("BridgeLeave", Uniqueid="lab-1.7", BridgeUniqueid="b")
+            await until(lambda: pictures(sink)[-1].restless, "a look while somebody moves")
+            assert pictures(sink)[-1].restless == {"lab-1.7"}
+            fake.on_list = lambda: None
+            before = len(sink.facts)
+            ami.pbx.look_anew()
+            await until(lambda: ConnectionLost() in sink.facts[before:], "the loss")
+            await until(lambda: any(isinstance(fact, SnapshotTaken) for fact in sink.facts[before:]), "a snapshot")
+
+
+async def test_a_spoilt_event_about_who_is_where_is_a_loss_and_not_passed_over() -> None:
+    sink = ListSink()
+    async with fake_ami() as fake, running(fake, sink) as ami:
+        fake.event("BridgeLeave", BridgeUniqueid="b")
+        await until(lambda: ConnectionLost() in sink.facts, "the loss")
+        await until(lambda: ami.connected, "sight")
+
+
+def pictures(sink: ListSink) -> list[PictureSeen]:
+    return [fact for fact in sink.facts if isinstance(fact, PictureSeen)]
+
+
 async def test_a_picture_in_which_something_changed_is_taken_again() -> None:
     sink = ListSink()
     async with fake_ami() as fake:
@@ -155,7 +199,7 @@ async def test_possible_spies_in_the_picture_count_as_spies() -> None:
             picture = sink.facts[0]
     assert isinstance(picture, SnapshotTaken)
     assert set(picture.spied) == {
-        SpyStarted(Uniqueid("lab-1.3"), Uniqueid("lab-1.1")),
+        SpyStarted(Uniqueid("lab-1.3"), Uniqueid("lab-1.1"), guessed=True),
         SpyStarted(Uniqueid("lab-1.4"), Uniqueid("lab-1.2")),
     }
 
@@ -265,6 +309,16 @@ async def test_a_connection_on_which_nothing_comes_back_is_given_up() -> None:
         fake.beats_come_back = False
         await until(lambda: ConnectionLost() in sink.facts, "the loss")
         assert ami.lag == inf
+
+
+async def test_a_freeze_of_ours_is_not_taken_for_silence() -> None:
+    sink = ListSink()
+    async with fake_ami() as fake, running(fake, sink) as ami:
+        await asyncio.sleep(QUICK.silence_s / 4)
+        time.sleep(QUICK.silence_s * 2)  # noqa: ASYNC251 - the whole process stands still
+        await asyncio.sleep(QUICK.silence_s / 2)
+        assert ConnectionLost() not in sink.facts
+        assert ami.connected
 
 
 async def test_without_beats_there_is_no_picture_and_the_mend_is_told() -> None:
@@ -430,13 +484,26 @@ async def test_the_variable_of_a_stopped_recorder_is_emptied_so_that_nobody_stop
 
 async def test_every_recorder_of_ours_can_be_stopped_and_nobody_elses(sink: ListSink) -> None:
     async with fake_ami() as fake, running(fake, sink) as ami:
-        status = {"Event": "Status", "Uniqueid": "lab-1.1", "Variable": "PBXGUARD_MM_a_001=0x1"}
+        held = ("SIPCALLID=x", "PBXGUARD_MM_a_001=0x1", "PBXGUARD_MM_a_002=0x3", "LAST=1")  # a header each
+        variables = "\r\nVariable: ".join(held)
+        status = {"Event": "Status", "Uniqueid": "lab-1.1", "Variable": variables}
         others = {"Event": "Status", "Uniqueid": "lab-1.2", "Variable": "MIXMONITOR_ID=0x2"}
         spent = {"Event": "Status", "Uniqueid": "lab-1.3", "Variable": "PBXGUARD_MM_b_001="}
         fake.answers["Status"] = lambda action: listed(action, [status, others, spent], "StatusComplete")
-        assert await ami.recorder.stop_all() == 1
+        assert await ami.recorder.stop_all() == 2
         stopped = [(a["Channel"], a["MixMonitorID"]) for a in fake.asked if a["Action"] == "StopMixMonitor"]
-        assert stopped == [("lab-1.1", "0x1")]
+        assert stopped == [("lab-1.1", "0x1"), ("lab-1.1", "0x3")]
+
+
+async def test_each_request_that_a_channel_still_holds_is_read(sink: ListSink) -> None:
+    async with fake_ami() as fake, running(fake, sink) as ami:
+        held = "PBXGUARD_SAID_OBJECT=yes\r\nVariable: PBXGUARD_SAID_PAUSE=yes\r\nVariable: PBXGUARD_SAID_PRIVATE="
+        both = {"Event": "Status", "Uniqueid": "lab-1.1", "Variable": held}
+        none = {"Event": "Status", "Uniqueid": "lab-1.2", "Variable": held.replace("yes", "(null)")}
+        fake.answers["Status"] = lambda action: listed(action, [both, none], "StatusComplete")
+        assert await ami.pbx.said() == {Uniqueid("lab-1.1"): (InCall.OBJECT, InCall.PAUSE)}
+        (asked,) = [a["Variables"] for a in fake.asked if a["Action"] == "Status"]
+        assert asked == "PBXGUARD_SAID_OBJECT,PBXGUARD_SAID_PAUSE,PBXGUARD_SAID_PRIVATE"
 
 
 def _fit(recorder: MixMonitor, pbx: AmiPbx, sink: FactSink) -> tuple[ports.Recorder, ports.Pbx, ports.FactSink]:
@@ -460,6 +527,25 @@ async def test_variables_lamps_and_hangups_are_written_as_asterisk_wants_them(si
         {"Action": "Setvar", "Variable": "DEVICE_STATE(Custom:pbxguard-100)", "Value": "INUSE"},
         {"Action": "Hangup", "Channel": LEG},
     ]
+
+
+async def test_a_channels_contact_is_asked_of_pjsip_and_none_is_no_error(sink: ListSink) -> None:
+    async with fake_ami() as fake, running(fake, sink) as ami:
+        target = {"is": ""}
+        fake.answers["Getvar"] = lambda action: success(action, Value=target["is"])
+        for uri, contact in (
+            ("sip:112@192.0.2.1:5070;ob", "192.0.2.1:5070"),
+            ("sip:192.0.2.1", "192.0.2.1:5060"),
+            ("sips:112@[2001:DB8::1]:5061;transport=tls", "[2001:db8::1]:5061"),
+            ("sip:a@b@c", ""),
+            ("", ""),
+        ):
+            target["is"] = uri
+            assert await ami.pbx.contact(LEG) == contact
+        asked = [a for a in fake.asked if a["Action"] == "Getvar"][-1]
+        assert (asked["Channel"], asked["Variable"]) == (LEG, "CHANNEL(pjsip,target_uri)")
+        fake.answers["Getvar"] = error("No such channel")
+        assert await ami.pbx.contact(LEG) == ""
 
 
 async def test_lamps_that_are_lit_are_ours_and_not_dark(sink: ListSink) -> None:
@@ -488,3 +574,17 @@ async def test_no_log_line_holds_a_number(sink: ListSink, caplog: pytest.LogCapt
         fake.event("Newchannel", Uniqueid="lab-1.1", Channel="PJSIP/100-1", CallerIDNum="0612345678")
         await until(lambda: len(sink.facts) == 3, "the channel")
     assert "0612345678" not in caplog.text
+
+
+async def test_a_picture_that_was_asked_for_over_a_dead_connection_is_asked_for_again_over_the_next() -> None:
+    """Both may be dead, and the one with events noticed first: its picture must not wait for what never comes."""
+    sink = ListSink()
+    async with fake_ami() as fake, running(fake, sink, tuning=replace(QUICK, picture_s=60.0, silence_s=3.0)) as ami:
+        acting = next(peer for peer in fake.peers if not peer.events)
+        fake.beats_come_back = False
+        next(iter(fake.watchers)).cut()
+        await until(lambda: ConnectionLost() in sink.facts, "the loss")
+        await until(lambda: len(fake.watchers) == 1, "the next connection")
+        fake.beats_come_back = True
+        acting.cut()
+        await until(lambda: ami.connected, "sight")

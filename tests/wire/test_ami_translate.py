@@ -155,6 +155,9 @@ def test_a_prompt_at_the_callees_door_begins_and_ends() -> None:
     assert fact_of("UserEvent", **PROMPT, Phase="begin", Tx="10", Rx="3") == (
         CalleePromptBegun(U, PROMPT["Prompt"], 10, 3, 5.0)
     )
+    assert fact_of("UserEvent", **PROMPT, Phase="begin", Tx="10", Rx="3", Formats="(alaw)") == (
+        CalleePromptBegun(U, PROMPT["Prompt"], 10, 3, 5.0, "(alaw)")
+    )
     assert fact_of("UserEvent", **PROMPT, Phase="end", Tx="26400", Rx="150", State="SUCCESS", Key="9") == (
         CalleePromptEnded(U, PROMPT["Prompt"], "SUCCESS", 26400, 150, "9", 5.0)
     )

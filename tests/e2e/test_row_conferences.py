@@ -1,0 +1,263 @@
+"""Conferences on the real Asterisk: who may be in one that is recorded, and on whose leg it is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.lab import ami, asterisk_tree, measure, scenes
+from tests.lab.evidence import calls_of, manifest, reasons, until_recorded
+from tests.lab.installation import Installation
+from tests.lab.phone import Phones
+from tests.lab.scenes import AGENT_HZ, CUSTOMER, LOST_S, OTHER_HZ, TALK_S, THIRD_HZ, Office, Scene, file_of
+
+DIALPLAN = """
+; 3120123961N: told, into room N; 3120123962N: untold, into room N
+exten => _3120123961X,1,Gosub(pbxguard-disclose,s,1(contract_evidence))
+ same => n,ConfBridge(${EXTEN:10})
+exten => _3120123962X,1,ConfBridge(${EXTEN:10})
+
+[internal](+)
+exten => _*6X,1,ConfBridge(${EXTEN:2})
+"""
+AGENTS = ("104", "105", "106", "107", "108", "109")
+OTHERS = ("105", "107")
+SILENT = ("109",)
+
+
+async def untold_joins(office: Office) -> Scene:
+    """An own party and a told customer; an untold outsider joins, and leaves again."""
+    scene = await office.inbound("an untold party joins", "31201239611", "+31612345611")
+    customer = scene.calls["customer"]
+    await customer.answered()
+    scene.calls["agent"] = await office.own["104"].call("*61")
+    await office.view(scene, "at first", by="PJSIP/104")
+    await customer.talk(TALK_S)
+    scene.calls["joiner"] = joiner = await office.third.call("31201239621", caller_id="+31612345621")
+    await joiner.answered()
+    await office.view(scene, "with the untold one", on=False)
+    await joiner.talk(1.5)
+    await joiner.hangup()
+    await office.view(scene, "without him")
+    await customer.talk(TALK_S)
+    await customer.hangup()
+    await scene.calls["agent"].hangup()
+    return scene
+
+
+async def nobody_of_ours(office: Office) -> Scene:
+    """Two told customers in a conference that the only own party has left."""
+    scene = await office.inbound("nobody of ours is left", "31201239612", "+31612345612")
+    customer = scene.calls["customer"]
+    await customer.answered()
+    scene.calls["agent"] = agent = await office.own["105"].call("*62")
+    await office.view(scene, "at first", by="PJSIP/105")
+    await customer.talk(TALK_S)
+    scene.calls["second"] = second = await office.third.call("31201239612", caller_id="+31612345622")
+    await second.answered()
+    await until_recorded(office.site, "+31612345622", deadline_s=20)
+    await office.view(scene, "with two customers")
+    await customer.talk(1.0)
+    await agent.hangup()
+    await office.view(scene, "two customers alone", on=False)
+    await customer.talk(2.0)
+    await customer.hangup()
+    await second.hangup()
+    return scene
+
+
+async def three_and_two(office: Office) -> Scene:
+    """Three of ours and two told customers; the one of ours who came first leaves."""
+    scene = await office.inbound("three own and two external", "31201239613", "+31612345613")
+    customer = scene.calls["customer"]
+    await customer.answered()
+    scene.calls["first"] = first = await office.own["106"].call("*63")
+    await office.view(scene, "at first", by="PJSIP/106")
+    scene.calls["second"] = second = await office.own["107"].call("*63")
+    await second.answered()
+    scene.calls["third of ours"] = last = await office.own["109"].call("*63")
+    await last.answered()
+    scene.calls["other customer"] = other = await office.third.call("31201239613", caller_id="+31612345623")
+    scene.views["all five"] = await until_recorded(office.site, "+31612345623", deadline_s=20)
+    await customer.talk(TALK_S)
+    await first.hangup()
+    await office.view(scene, "on the second's leg", by="PJSIP/107")
+    await customer.talk(TALK_S)
+    for call in (other, customer, second, last):
+        await call.hangup()
+    return scene
+
+
+async def ad_hoc(office: Office) -> Scene:
+    """A call of two that the PBX makes a conference of, and an outsider whom it calls into it."""
+    scene = await office.inbound("a three-way made by the PBX", "31201234108", "+31612345614", "108")
+    customer, agent = scene.calls["customer"], scene.calls["agent"]
+    await customer.talk(TALK_S)
+    async with ami.connect(office.site.asterisk) as manager:
+        up = await channels(manager)
+        own = next(one["Channel"] for one in up if one["Channel"].startswith("PJSIP/108-"))
+        entered = next(
+            one["Channel"]
+            for one in up
+            if one["CallerIDNum"] == scene.number and one["Channel"].startswith("PJSIP/trunk-a")
+        )
+        await manager.action(
+            "Redirect",
+            Channel=own,
+            Context="internal",
+            Exten="*64",
+            Priority=1,
+            ExtraChannel=entered,
+            ExtraContext="internal",
+            ExtraExten="*64",
+            ExtraPriority=1,
+        )
+        await office.view(scene, "two in a conference", by="PJSIP/108")
+        await customer.talk(TALK_S)
+        await manager.action(
+            "Originate",
+            Channel="PJSIP/31108880064@trunk-c",
+            Context="internal",
+            Exten="*64",
+            Priority=1,
+            CallerID="31108880064",
+            Async="true",
+        )
+        scene.calls["third"] = third = await office.third.incoming(number="31108880064", deadline_s=15)
+        await third.answered()
+        await office.view(scene, "three", on=False)
+        await customer.talk(1.5)
+        await third.hangup()
+        await office.view(scene, "two again")
+    await customer.talk(TALK_S)
+    await customer.hangup()
+    await agent.hangup()
+    return scene
+
+
+async def channels(manager: ami.Ami) -> list[ami.Message]:
+    """Every channel that is up, as the PBX lists them."""
+    since = len(manager.events)
+    await manager.action("CoreShowChannels")
+    await manager.event("CoreShowChannelsComplete", since=since)
+    return [event for event in manager.events[since:] if event["Event"] == "CoreShowChannel"]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def site(tree: asterisk_tree.Tree) -> AsyncIterator[Installation]:
+    async with Installation(dialplan=DIALPLAN) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def told(site: Installation) -> AsyncIterator[dict[str, Scene]]:
+    async with scenes.office(site, AGENTS, OTHERS, SILENT) as office:
+        yield await scenes.played(office, untold_joins, nobody_of_ours, three_and_two, ad_hoc)
+
+
+@pytest.mark.row(
+    situation="conference of own and told external parties; an untold one joins",
+    decision="recorded; closed while the untold one is there",
+    article="139c Sr",
+)
+async def test_an_untold_party_in_a_conference_closes_the_recording_until_he_has_left(
+    site: Installation, told: dict[str, Scene]
+) -> None:
+    scene = told["untold_joins"]
+    assert scene.reasons("with the untold one") == {"not_told"}
+    file = await file_of(site, scene)
+    assert len(file.segments) == 2
+    assert file.gap_reasons == [["not_told"]]
+    assert file.own.seconds > 2 * (TALK_S - LOST_S)
+    quiet = scenes.before(file.heard, AGENT_HZ, THIRD_HZ)
+    file.is_free_of(THIRD_HZ, file.heard, quiet, scenes.own_voice(file.said))
+    # The untold one's own call says the same, and has no file.
+    assert "not_told" in await reasons(site, "+31612345621")
+    assert site.files("+31612345621") == []
+
+
+@pytest.mark.row(
+    situation="conference of external parties whose last own party leaves",
+    decision="closed the moment he leaves",
+    article="139c Sr",
+)
+async def test_a_conference_without_an_own_party_is_not_recorded(site: Installation, told: dict[str, Scene]) -> None:
+    scene = told["nobody_of_ours"]
+    assert "no_own_party" in scene.reasons("two customers alone")
+    file = await file_of(site, scene)
+    # While he was there both customers are in it; afterwards nothing is, and they did go on talking.
+    left = await scene.calls["agent"].heard()
+    assert measure.voices(file.others, CUSTOMER) == {"chirp", f"{THIRD_HZ:g}"}
+    assert file.own.seconds <= left.seconds
+    gone_s = left.began + left.seconds - file.heard.began
+    after = measure.track(file.heard).part(gone_s + 0.5, gone_s + 1.5)
+    assert f"{THIRD_HZ:g}" in measure.voices(after, CUSTOMER), "the two did not go on talking"
+    recorded = measure.recorded(file.path, file.said, CUSTOMER)
+    assert recorded.last_s < gone_s + 0.1
+    assert manifest(file.path)["segments"][-1]["ended_by"] == ["own_left"]
+
+
+@pytest.mark.row(
+    situation="conference of three own and two told external parties",
+    decision="one recording, of the call that came first, on the leg of the own party that came first",
+    article="139c Sr",
+)
+async def test_three_own_and_two_external_parties_are_one_recording(site: Installation, told: dict[str, Scene]) -> None:
+    scene = told["three_and_two"]
+    assert scene.views["all five"]["recorded"]
+    file = await file_of(site, scene)
+    said = manifest(file.path)
+    assert said["call"]["caller_id"] == scene.number
+    assert measure.voices(file.others, CUSTOMER) >= {"chirp", f"{OTHER_HZ:g}", f"{THIRD_HZ:g}"}
+    # The other customer has no recording of his own: the one of the first call names him.
+    assert site.files("+31612345623") == []
+    (other,) = await calls_of(site, "+31612345623")
+    assert other["told"]
+    assert not other["ever_recorded"]
+    listed = await site.run("recordings", "list", "--number", "+31612345623", "--json")
+    assert [row["id"] for row in listed.json()["recordings"]] == [said["recording"]]
+
+
+@pytest.mark.row(
+    situation="two own legs; the one that records leaves",
+    decision="goes on as one recording, in a new segment on the other's leg",
+    article="own rule",
+)
+async def test_the_second_own_leg_records_when_the_first_has_left(site: Installation, told: dict[str, Scene]) -> None:
+    scene = told["three_and_two"]
+    file = await file_of(site, scene)
+    legs = [segment["leg"] for segment in file.segments]
+    assert len(set(legs)) == 2
+    assert legs == sorted(legs, key=legs.index)
+    moved = legs.index(legs[-1])
+    first, second = file.part(0, moved), file.part(moved)
+    assert measure.voices(first[0], CUSTOMER) == {f"{AGENT_HZ:g}"}
+    assert measure.voices(second[0], CUSTOMER) == {f"{OTHER_HZ:g}"}
+    # The first of ours is in nobody's audio any more.
+    assert f"{AGENT_HZ:g}" not in measure.voices(second[1], CUSTOMER)
+    assert second[0].seconds > TALK_S - LOST_S
+
+
+@pytest.mark.row(
+    situation="ad-hoc three-way made by the PBX, the third party untold",
+    decision="recorded as a conference of two; closed while the third is there",
+    article="139c Sr",
+)
+async def test_a_three_way_made_by_the_pbx_closes_while_the_untold_third_is_in_it(
+    site: Installation, told: dict[str, Scene]
+) -> None:
+    scene = told["ad_hoc"]
+    assert scene.views["two in a conference"]["recorded"]
+    assert "not_told" in scene.reasons("three")
+    file = await file_of(site, scene)
+    assert file.own.seconds > 3 * (TALK_S - LOST_S)
+    assert any("not_told" in why for why in file.gap_reasons)
+    quiet = scenes.before(file.heard, AGENT_HZ, THIRD_HZ)
+    file.is_free_of(THIRD_HZ, file.heard, quiet, scenes.own_voice(file.said))
+
+
+async def test_nothing_is_left_in_the_spool(site: Installation, told: dict[str, Scene]) -> None:
+    async with Phones() as phones:
+        await phones.until(lambda: not [p for p in site.leftovers() if ".sln" in p.name], "an empty spool")
