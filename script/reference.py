@@ -6,6 +6,7 @@ python script/reference.py --check    # exit 1 when one differs
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +18,14 @@ from pydantic import BaseModel
 from pbxguard.cli import app as cli
 from pbxguard.core.permit import CONVERSATION, PURPOSE
 from pbxguard.core.reasons import WORDS, Reason
-from pbxguard.logs import Event
+from pbxguard.fault_points import VARIABLE, FaultPoint
+from pbxguard.logs import ALERTS, Event
 from pbxguard.metrics import Metrics
 from pbxguard.settings import Settings
 
-PAGES = Path(__file__).resolve().parents[1] / "docs" / "reference"
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ROOT / "docs" / "reference"
+ROWS = ROOT / "tests" / "e2e"
 HEAD = "<!-- Made by script/reference.py: change the code, then run it. -->\n\n"
 CONDITIONS = {
     0: "The switch and the mode",
@@ -61,7 +65,17 @@ def events() -> str:
             family = head
             text += f"\n## {family}\n\n"
         text += f"- `{event.value}`\n"
-    return text
+    text += "\n## Alerts\n\nAt level `alert`, once for each change of state, with what to do in `mend`.\n\n"
+    text += "| event | what to do |\n|-|-|\n"
+    return text + "".join(f"| `{event.value}` | {mend} |\n" for event, mend in ALERTS.items())
+
+
+def fault_points() -> str:
+    """Every fault point."""
+    text = "# Fault points\n\nThe places where a crash must do no harm. A test starts a process with "
+    text += f"`{VARIABLE}=name[:n]`,\nand it ends there by SIGKILL at its n-th pass; a running process cannot be "
+    text += "told to.\n\n| name | what has and has not happened |\n|-|-|\n"
+    return text + "".join(f"| `{point.value}` | {point.meaning} |\n" for point in FaultPoint)
 
 
 def metrics() -> str:
@@ -116,14 +130,56 @@ def _commands(command: object, path: str) -> Iterator[tuple[str, click.Command]]
         yield from _commands(child, f"{path} {name}")
 
 
+def situations(tests: Path = ROWS) -> str:
+    """Every situation that a test shows on a real Asterisk with real phones, from the tests' ``row`` markers.
+
+    The files are parsed, not imported: that needs neither phones nor an Asterisk.
+    """
+    text = "# Situations\n\nWhat pbxguard does in each, shown on a real Asterisk with real phones by the test named "
+    text += "last.\nThe article is of the Dutch criminal code; 'own rule' where the law is open and the choice ours.\n"
+    for path in sorted(tests.glob("test_row_*.py")):
+        title = path.stem.removeprefix("test_row_").replace("_", " ").capitalize()
+        text += f"\n## {title}\n\n`tests/e2e/{path.name}`\n\n| situation | decision | article | test |\n|-|-|-|-|\n"
+        for row, test in _rows(path):
+            text += f"| {row['situation']} | {row['decision']} | {row['article']} | `{test}` |\n"
+    return text
+
+
+def _rows(path: Path) -> Iterator[tuple[dict[str, str], str]]:
+    """The ``row`` markers of a test module, in its order, each with its test.
+
+    Raises:
+        ValueError: a marker lacks a column, has one too many, or one that is not a plain string.
+        KeyError: a column names what is no constant of the module.
+    """
+    module = ast.parse(path.read_text())
+    words = {
+        t.id: a.value for a in module.body if isinstance(a, ast.Assign) for t in a.targets if isinstance(t, ast.Name)
+    }
+    for test in module.body:
+        if not isinstance(test, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for mark in reversed(test.decorator_list):  # pytest's order: the lowest first
+            if not isinstance(mark, ast.Call) or ast.unparse(mark.func) != "pytest.mark.row":
+                continue
+            named = {key.arg: key.value for key in mark.keywords}
+            texts = {column: words[v.id] if isinstance(v, ast.Name) else v for column, v in named.items()}
+            row = {column: ast.literal_eval(text) for column, text in texts.items()}
+            if set(row) != {"situation", "decision", "article"} or not all(isinstance(v, str) for v in row.values()):
+                raise ValueError(f"{path.name}:{mark.lineno}: a row has a situation, a decision and an article")
+            yield {str(key): str(value) for key, value in row.items()}, test.name
+
+
 def pages() -> dict[Path, str]:
     """Every page, made anew."""
     made = {
         "reasons": reasons(),
         "log-events": events(),
         "metrics": metrics(),
+        "fault-points": fault_points(),
         "settings": settings(),
         "command-line": commands(),
+        "situations": situations(),
     }
     return {PAGES / f"{name}.md": HEAD + text for name, text in made.items()}
 
