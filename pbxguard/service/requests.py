@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol, assert_never
 
 from pbxguard.core.commands import CommitBegin, CommitResume, NoteBinding, NoteLongPause, NoteRequest, RefuseRequest
@@ -37,6 +38,14 @@ from pbxguard.logs import Event, get_logger
 from .ports import Audit, AuditEntry, Clock, FactSink
 
 RETRY_SECONDS = 1.0
+_CLOSES: Mapping[InCall, Callable[[Uniqueid], Objected | Paused | MarkedPrivate]] = {
+    InCall.OBJECT: Objected,
+    InCall.PAUSE: Paused,
+    InCall.PRIVATE: partial(MarkedPrivate, late=True),
+}
+"""What each request that closes makes true of a channel. Private is late here: what was captured already goes, too."""
+_SAYS = {type(make(Uniqueid(""))): what for what, make in _CLOSES.items()}
+"""The same, the other way round: which request a fact came from."""
 
 _log = get_logger()
 
@@ -77,11 +86,12 @@ class Requests:
         await self._until_noted(command.facts, {"asked_on": command.channel})
         with contextlib.suppress(PbxguardError):  # it hung up; or, asked again after a restart, it says nothing new
             asked = (fact for fact in command.facts if not isinstance(fact, ObjectionBinds))
-            for what in dict.fromkeys(map(_what, asked)):
+            for what in dict.fromkeys(_SAYS[type(fact)] for fact in asked):
                 await self._pbx.set_channel_variable(command.channel, SAID[what], "")
 
     async def bind(self, command: NoteBinding) -> None:
-        """As `note`."""
+        """An objection now binds further channels of its call: written down as `note` does, until it is on disk. Nobody
+        asked on a channel of his own, so no variable is emptied."""
         for fact in command.facts:
             _tell(fact)
         await self._until_noted(command.facts, {})
@@ -143,12 +153,8 @@ class Requests:
             raise NotFound("no live call has that id: `pbxguard calls --json` shows them")
         facts: Sequence[Remembered]
         match what:
-            case InCall.OBJECT:
-                facts = (Objected(channel),)
-            case InCall.PAUSE:
-                facts = (Paused(channel),)
-            case InCall.PRIVATE:
-                facts = (MarkedPrivate(channel, late=True),)
+            case InCall.OBJECT | InCall.PAUSE | InCall.PRIVATE:
+                facts = (_CLOSES[what](channel),)
             case InCall.RESUME:
                 facts = self._paused_with(channel)
             case InCall.BEGIN:
@@ -204,7 +210,7 @@ class Requests:
         there = {created.channel for created in snapshot.channels}
         found = [Requested(channel, what) for channel in said if channel in there for what in said[channel]]
         for request in found:
-            self._supervisor.memory.note(_of(request))
+            self._supervisor.memory.note(_CLOSES[request.what](request.channel))
         if found:
             task = asyncio.create_task(self._put(found), name="requests found")
             self._found.add(task)
@@ -219,28 +225,6 @@ class Requests:
         made = [entry_of(fact, at, boot) for fact in facts]
         made = [replace(entry, data={**(entry.data or {}), **more}) for entry in made]
         return [replace(entry, actor=actor) for entry in made] if actor else made
-
-
-def _what(fact: Objected | Paused | MarkedPrivate) -> InCall:
-    match fact:
-        case Objected():
-            return InCall.OBJECT
-        case Paused():
-            return InCall.PAUSE
-        case MarkedPrivate():
-            return InCall.PRIVATE
-        case _:
-            assert_never(fact)
-
-
-def _of(request: Requested) -> Objected | Paused | MarkedPrivate:
-    match request.what:
-        case InCall.OBJECT:
-            return Objected(request.channel)
-        case InCall.PRIVATE:
-            return MarkedPrivate(request.channel, late=True)
-        case _:
-            return Paused(request.channel)
 
 
 def _tell(fact: Remembered) -> None:
