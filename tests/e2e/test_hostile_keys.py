@@ -28,8 +28,8 @@ AGENT_HZ = VOICES[0]
 AGENTS = [str(number) for number in range(100, 106)]
 TALK_S = 2.0
 TRAINING, EVIDENCE = "31201235", "31201234"
-PIN = "4711085233"
-"""Pressed in a call, and written down by nobody."""
+PIN = ("4711085233", "6024857036")
+"""Pressed in a call, and written down by nobody. No 9 in it, and each half too long to be the end of some timestamp."""
 MODES = {"trunk-rfc": "rfc4733", "trunk-inband": "inband", "trunk-info": "info"}
 
 Keys = Callable[[RawPhone], Awaitable[None]]
@@ -124,9 +124,9 @@ async def _call(site: Installation, agent: Phone, name: str, index: int, folder:
         await case.presses(caller)
         leg = await agent.incoming(after=before, deadline_s=40)
         await leg.answered()
-        await caller.press(PIN[:5])
+        await caller.press(PIN[0])
         await caller.talk(TALK_S)
-        await caller.press(PIN[5:])
+        await caller.press(PIN[1])
         await caller.hang_up()
         await leg.ended()
         assert measure.first_heard(caller.heard(), AGENT_HZ) > 0
@@ -199,7 +199,7 @@ async def test_a_key_means_what_it_means_however_it_comes(evening: Evening, name
 
 async def test_no_key_is_written_down(evening: Evening) -> None:
     seen = "".join(evening.seen.values())
-    assert sum(PIN[:5] in keys for keys in evening.seen.values()) > 3, "the keys of the talk were seen"
+    assert sum(PIN[0] in keys for keys in evening.seen.values()) > 3, "the keys of the talk were seen"
     assert len(seen) > 100
     rows = evening.site.events()
     assert rows
@@ -214,5 +214,4 @@ async def test_no_key_is_written_down(evening: Evening) -> None:
     manifests = [file.read_text() for file in evening.site.archive.rglob("*.json")]
     assert manifests
     for text in (evening.site.log(), *texts, *manifests):
-        assert PIN[:5] not in text
-        assert PIN[5:] not in text
+        assert not [half for half in PIN if half in text]
