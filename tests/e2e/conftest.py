@@ -1,12 +1,17 @@
 """One Asterisk and one set of phones for every e2e test; their calls overlap, so use lines and numbers of your own.
 
-Fixtures: `asterisk` (the session's), `phones` (the session's), `line_phone` to add a phone that leaves with
+Fixtures: `asterisk` (the session's), `phones` (the session's), `add_phone` to add a phone that leaves with
 the test. A test that changes Asterisk's configuration or kills it starts an `Asterisk` of its own.
+
+script/test runs files side by side (`-n`, `--dist loadgroup`), each worker with a session, a network and an Asterisk of
+its own. Files that share what is costly to make are one group (`SHARED`); a file that loads the machine, or measures
+what load spoils, is marked `alone` and runs with nothing beside it.
 """
 
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,21 +20,32 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e import in_call, in_call_plays
-from tests.lab import asterisk_tree, cutting
+from tests.lab import asterisk_tree, cutting, network
 from tests.lab.asterisk import Asterisk
 from tests.lab.installation import Installation
 from tests.lab.phone import Phone, Phones
 
 AddPhone = Callable[..., Awaitable[Phone]]
 HERE = Path(__file__).parent
+SHARED = {"cut_office", "asked_in_call"}
+"""Session fixtures that play for minutes: whatever uses one runs on one worker."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+            shared = SHARED & set(getattr(item, "fixturenames", ()))
+            item.add_marker(pytest.mark.xdist_group(min(shared, default=item.path.stem)))
             if inspect.iscoroutinefunction(getattr(item, "function", None)):
                 item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_network() -> None:
+    """Workers beside each other meet neither each other's Asterisk nor each other's ports."""
+    if "PYTEST_XDIST_WORKER" in os.environ and not network.enter_own():
+        pytest.fail("workers side by side need networks of their own (root and iproute2): run without -n")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+import pytest
 import pytest_asyncio
 
 from tests.lab import checker, cutting, measure
@@ -17,6 +18,8 @@ from tests.lab.cutting import AGENT_HZ, CUSTOMER, MARK_HZ, Cut, Office, Talk, cu
 from tests.lab.evidence import until_recorded
 from tests.lab.faults import standing_still
 from tests.lab.signals import Tone
+
+pytestmark = pytest.mark.alone
 
 TALK_S = 1.5
 STALL_S = 0.5

@@ -18,6 +18,8 @@ from tests.lab.cutting import MARK_HZ, Office, cut_of, free_of_third
 from tests.lab.evidence import until_recorded
 from tests.lab.signals import Tone
 
+pytestmark = pytest.mark.alone
+
 TALK_S = 1.5
 LATE_S = 0.25
 """How late the news must be for a test to mean anything."""

@@ -25,6 +25,8 @@ from tests.lab.installation import Installation
 from tests.lab.phone import Phone, PhoneCall, Phones, Ring
 from tests.lab.signals import VOICES, Chirp, Silence, Tone
 
+pytestmark = pytest.mark.alone
+
 CUSTOMER = Chirp()
 AGENT_HZ, _, THIRD_HZ = VOICES[:3]
 TALK_S = 2.0

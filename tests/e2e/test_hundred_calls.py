@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import pytest_asyncio
 
 from tests.lab import asterisk_tree, checker, load
@@ -20,6 +21,8 @@ from tests.lab.checker import Track
 from tests.lab.installation import Installation
 from tests.lab.load import Burst
 from tests.lab.signals import LEVEL, Tone
+
+pytestmark = pytest.mark.alone
 
 CALLS = 100
 TALK_S = 14.0

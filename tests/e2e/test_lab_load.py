@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.lab import checker, sipp
 from tests.lab.asterisk import Asterisk
 from tests.lab.asterisk_tree import Tree
+
+pytestmark = pytest.mark.alone
 
 CALLS = 20
 DIALPLAN = """\

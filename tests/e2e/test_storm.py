@@ -10,6 +10,8 @@ from tests.lab import asterisk_tree
 from tests.lab.storm.oracle import judge
 from tests.lab.storm.run import Options, play, report, show_failures
 
+pytestmark = pytest.mark.alone
+
 SHORT_S = 25.0
 
 
