@@ -34,11 +34,15 @@ from pbxguard.core.facts import (
     Unheld,
     WhisperEnded,
 )
-from pbxguard.core.reasons import Reason
+from pbxguard.core.purposes import Mode
+from pbxguard.core.reasons import WORDS, Reason
 
 from .scenarios import SCENARIOS, inbound
 from .trial import STAY_S, Trial
 from .world import NL_NUMBER, NL_OTHER, PROOF
+
+CAUSES = tuple(r for r in WORDS if WORDS[r].condition == 2 and r not in (Reason.NOT_TOLD, Reason.CONSENT_MISSING))
+"""Why a disclosure was not heard in full."""
 
 
 def whisper(trial: Trial) -> None:
@@ -219,6 +223,16 @@ def begun_in_mid_call(trial: Trial) -> None:
     assert trial.wanted
 
 
+def untold_for_every_cause(trial: Trial) -> None:
+    """Each cause for which a disclosure was not heard is told beside that it was not."""
+    for number, cause in enumerate(CAUSES):
+        caller, _ = inbound(trial, told=None, agent=f"PJSIP/14{number}")
+        trial.feed(DisclosureNotHeard(caller, None, cause.value))
+        assert trial.reported[caller].outcome.reasons == (Reason.NOT_TOLD, cause)
+        trial.feed(trial.world.hears(caller, (PROOF,), Mode.NOTICE))
+        assert len(trial.wanted) == number + 1
+
+
 def told_contacts(trial: Trial) -> None:
     """Two addresses of one endpoint are two telephones only where that is configured: here they are one."""
     _, leg = inbound(trial)
@@ -244,5 +258,6 @@ SITUATIONS = (
     objector_leaves,
     joiner_told,
     begun_in_mid_call,
+    untold_for_every_cause,
     told_contacts,
 )
