@@ -14,19 +14,19 @@ import signal
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-
-from tests.lab.asterisk import REPO, Asterisk, LabError, Line, Ports, default_lines, die_with_parent
+from tests.lab.asterisk import REPO, Asterisk, Line, Ports, default_lines, die_with_parent
 from tests.lab.proxy import Proxy
+from tests.lab.site import POLL_S as POLL_S
+from tests.lab.site import SEAL_DEADLINE_S as SEAL_DEADLINE_S
+from tests.lab.site import PbxguardFailed as PbxguardFailed
+from tests.lab.site import Ran as Ran
+from tests.lab.site import Site
 from tests.lab.supervisor import read_report
 
-POLL_S = 0.05
 READY_DEADLINE_S = 40.0
-SEAL_DEADLINE_S = 30.0
 LOAD_AGENT = "190"
 """The line on which SIPp answers."""
 LOAD_NUMBER = "31201239002"
@@ -133,29 +133,13 @@ class Service:
         return float(self.happened("ended")[0]["at"])
 
 
-class PbxguardFailed(LabError):
-    """pbxguard's command or service ended with an error; the message holds what it printed."""
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a command of pbxguard gave."""
-
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
 def lines() -> list[Line]:
     """The lab's lines and a few agents more, a third carrier: calls overlap without sharing a phone."""
     more = [Line(str(number), "internal", password=f"secret{number}") for number in range(104, 116)]
     return [*default_lines(), *more, Line("trunk-c", "from-trunk", host="127.0.0.5")]
 
 
-class Installation:
+class Installation(Site):
     """An async context manager. `mode`, `head` and `settings` (TOML text) go into the configuration file.
 
     `head` holds top-level keys, `settings` tables. Every prompt is approved but those named in `unapproved`.
@@ -208,12 +192,7 @@ class Installation:
         self.proxied = proxied
         self.ami_proxy = Proxy(ports.ami, ami=True)
         self.ari_proxy = Proxy(ports.http)
-        self.home = self.asterisk.run_dir / "pbxguard"
-        self.archive = self.home / "archive"
-        self.spool = self.home / "spool"
-        self.config = self.home / "pbxguard.toml"
-        self.socket = self.home / "pbxguard.sock"
-        self.logfile = self.home / "pbxguard.log"
+        super().__init__(self.asterisk.run_dir / "pbxguard")
         self.private = ""
         """More lines (TOML) of the section on parties."""
         self.environment: dict[str, str] = {}
@@ -366,88 +345,3 @@ active = true
         except TimeoutError:
             process.kill()
             await process.wait()
-
-    def log(self) -> str:
-        return self.logfile.read_text(errors="replace") if self.logfile.exists() else ""
-
-    def events(self, name: str = "") -> list[dict[str, Any]]:
-        """The service's log lines (JSON), of one event name if given."""
-        rows = []
-        for line in self.log().splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if not name or row.get("event") == name:
-                rows.append(row)
-        return rows
-
-    # -- asking ------------------------------------------------------------------------------------------------------
-
-    async def run(self, *words: str, check: bool = True) -> Ran:
-        """Run a command of pbxguard's; raises PbxguardFailed when it fails and `check` is set."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "pbxguard",
-            "--config",
-            str(self.config),
-            *words,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=REPO,
-        )
-        out, err = await process.communicate()
-        ran = Ran(process.returncode or 0, out.decode(), err.decode())
-        if check and ran.code:
-            raise PbxguardFailed(f"pbxguard {' '.join(words)}: {ran.code}\n{ran.out}\n{ran.err}")
-        return ran
-
-    async def ask(self, path: str, **query: str) -> Any:
-        """GET from the service's Unix socket."""
-        transport = httpx.AsyncHTTPTransport(uds=str(self.socket))
-        async with httpx.AsyncClient(transport=transport, base_url="http://pbxguard", timeout=10) as client:
-            answer = await client.get(path, params=query)
-            answer.raise_for_status()
-            return answer.json()
-
-    async def status(self) -> dict[str, Any]:
-        """The service's own word about itself; empty while it does not answer."""
-        try:
-            return dict(await self.ask("/status"))
-        except (httpx.HTTPError, OSError):
-            return {}
-
-    def files(self, number: str) -> list[Path]:
-        """Sealed files whose name shows this caller ID (digits, as in E.164)."""
-        return sorted(self.archive.rglob(f"*_{number.lstrip('+')}_*.flac"))
-
-    async def sealed(self, number: str, deadline_s: float = SEAL_DEADLINE_S) -> Path:
-        """The one sealed file of a call with this number, once its manifest is there too."""
-        end = time.monotonic() + deadline_s
-        while True:
-            found = [f for f in self.files(number) if f.with_suffix(".json").exists()]
-            if len(found) == 1:
-                return found[0]
-            if len(found) > 1:
-                raise LabError(f"more than one recording: {found}")
-            if time.monotonic() > end:
-                raise LabError(f"no recording of {number}; log:\n{self.log()[-3000:]}")
-            await asyncio.sleep(POLL_S)
-
-    async def why(self, number: str) -> dict[str, Any]:
-        """What `why` says of the last call with this number, once that call is known to be over."""
-        end = time.monotonic() + SEAL_DEADLINE_S
-        while True:
-            rows = await self.ask("/calls/why", who=number)
-            calls = rows["calls"] if isinstance(rows, dict) else rows
-            if calls and calls[0]["ended"]:
-                return dict(calls[0])
-            if time.monotonic() > end:
-                raise LabError(f"no ended call of {number}: {calls}")
-            await asyncio.sleep(POLL_S)
-
-    def leftovers(self) -> list[Path]:
-        """Files in the spool."""
-        return [p for p in self.spool.rglob("*") if p.is_file()]

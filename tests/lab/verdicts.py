@@ -13,8 +13,8 @@ from typing import Any
 
 from tests.lab import checker, measure
 from tests.lab.checker import CheckFailed
-from tests.lab.installation import Installation
 from tests.lab.measure import Recorded
+from tests.lab.site import Site
 from tests.lab.stories import AGENT_HZ, CUSTOMER, TALK_S, THIRD_HZ, Story
 
 LOST_S = 0.6
@@ -40,26 +40,26 @@ class Verdict:
         self.held.append(sentence)
 
 
-Judge = Callable[[Installation, Story], Awaitable[Verdict]]
+Judge = Callable[[Site, Story], Awaitable[Verdict]]
 
 
-def prompt(site: Installation, disclosure: str, part: str = "notice") -> Path:
+def prompt(site: Site, disclosure: str, part: str = "notice") -> Path:
     """The sound file of a disclosure's notice or key sentence."""
     (found,) = (site.home / "prompts").rglob(f"{disclosure}-{part}-*.wav")
     return found
 
 
-async def inbound(site: Installation, story: Story) -> Verdict:
+async def inbound(site: Site, story: Story) -> Verdict:
     """Recorded after the disclosure and to the end of the call, each voice in its own track."""
     return await _recorded(site, story, "contract_evidence.nl.notice.inbound")
 
 
-async def queue(site: Installation, story: Story) -> Verdict:
+async def queue(site: Site, story: Story) -> Verdict:
     """Recorded on the leg of the member who answered."""
     return await _recorded(site, story, "contract_evidence.nl.notice.inbound")
 
 
-async def outbound(site: Installation, story: Story) -> Verdict:
+async def outbound(site: Site, story: Story) -> Verdict:
     """The customer hears the disclosure before the agent, and is recorded from then on."""
     verdict = await _recorded(site, story, "contract_evidence.nl.notice.outbound")
     heard = await story.calls["customer"].heard()
@@ -72,7 +72,7 @@ async def outbound(site: Installation, story: Story) -> Verdict:
     return verdict
 
 
-async def objection(site: Installation, story: Story) -> Verdict:
+async def objection(site: Site, story: Story) -> Verdict:
     """A 9 stops the prompt at once; the call goes on, unrecorded."""
     verdict = Verdict()
     heard = await story.calls["customer"].heard()
@@ -86,7 +86,7 @@ async def objection(site: Installation, story: Story) -> Verdict:
     return _refused(verdict, site, story, why, {"objected", "not_told", "prompt_cut"})
 
 
-async def hung_up(site: Installation, story: Story) -> Verdict:
+async def hung_up(site: Site, story: Story) -> Verdict:
     """Who hangs up during the disclosure is untold, and leaves no file."""
     verdict = Verdict()
     why = await site.why(story.number)
@@ -94,7 +94,7 @@ async def hung_up(site: Installation, story: Story) -> Verdict:
     return _refused(verdict, site, story, why, {"no_own_party", "not_bridged", "not_told", "prompt_channel_gone"})
 
 
-async def helpline(site: Installation, story: Story) -> Verdict:
+async def helpline(site: Site, story: Story) -> Verdict:
     """A call to a helpline is neither told nor recorded."""
     verdict = Verdict()
     heard = await story.calls["third"].heard()
@@ -106,7 +106,7 @@ async def helpline(site: Installation, story: Story) -> Verdict:
     return _refused(verdict, site, story, why, {"never_record", "not_told"})
 
 
-async def forwarded(site: Installation, story: Story) -> Verdict:
+async def forwarded(site: Site, story: Story) -> Verdict:
     """Two outside parties talk, and nobody of ours: not recorded."""
     verdict = Verdict()
     heard = await story.calls["customer"].heard()
@@ -116,7 +116,7 @@ async def forwarded(site: Installation, story: Story) -> Verdict:
     return _refused(verdict, site, story, why, {"no_own_party", "not_told"})
 
 
-async def transferred(site: Installation, story: Story) -> Verdict:
+async def transferred(site: Site, story: Story) -> Verdict:
     """The recording ends before the third party arrives, and holds not 5 ms of his voice."""
     verdict = await _recorded(site, story, "contract_evidence.nl.notice.inbound")
     assert verdict.recorded is not None
@@ -147,7 +147,7 @@ JUDGES: dict[str, Judge] = {
 """By name of the story (`stories.STORIES`)."""
 
 
-async def _recorded(site: Installation, story: Story, disclosure: str) -> Verdict:
+async def _recorded(site: Site, story: Story, disclosure: str) -> Verdict:
     """What holds of every recorded call."""
     verdict = Verdict()
     heard, said = await measure.pair(story.calls["customer"])
@@ -163,7 +163,7 @@ async def _recorded(site: Installation, story: Story, disclosure: str) -> Verdic
     return verdict
 
 
-def _refused(verdict: Verdict, site: Installation, story: Story, why: dict[str, Any], reasons: set[str]) -> Verdict:
+def _refused(verdict: Verdict, site: Site, story: Story, why: dict[str, Any], reasons: set[str]) -> Verdict:
     """What holds of every call that is not recorded."""
     said = set(why["reasons"])
     instead = "" if said == reasons else f" (they are {', '.join(sorted(said))})"
