@@ -8,6 +8,10 @@ from collections.abc import Generator, Iterator
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")  # nothing here asserts the wall clock: a busy machine makes an example slow
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
