@@ -19,7 +19,7 @@ from tests.lab.checker import Detector, Track
 from tests.lab.evidence import manifest, until_recorded
 from tests.lab.faults import RtpSender, SpoolWatch, rtp_port
 from tests.lab.installation import Installation
-from tests.lab.phone import Phone, PhoneCall, Phones
+from tests.lab.phone import Answer, Phone, PhoneCall, Phones, Policy, Ring
 from tests.lab.signals import VOICES, Chirp, Silence, Tone
 
 CUSTOMER = Chirp()
@@ -31,6 +31,7 @@ QUIET_S = 0.5
 """How much of the beginning of a file shows a detector what it must not find."""
 WINDOW_S = 0.005
 TRIES, RECORDED_S = 3, 5.0
+RINGS = Ring()
 
 UNHEARD = (
     {"MatchCriteria": "action(exclude),name(Newexten)"},
@@ -86,7 +87,8 @@ class Office:
         is too busy told too late hangs up and calls again.
         """
         for tries in range(1, TRIES + 1):
-            talk = await self._call(dtx, carrier or least_busy(self.carriers))
+            talk = await self.ringing(carrier, dtx=dtx, answer=Answer())
+            await talk.agent.answered()
             try:
                 await until_recorded(self.site, talk.number, deadline_s=RECORDED_S)
                 return talk
@@ -96,19 +98,20 @@ class Office:
                     raise
         raise AssertionError("unreachable")
 
-    async def _call(self, dtx: bool, carrier: Phone) -> Talk:
+    async def ringing(self, carrier: Phone | None = None, *, dtx: bool = False, answer: Policy = RINGS) -> Talk:
+        """A new call of a customer to an agent, who was told or is untold, and whose phone rings."""
+        carrier = carrier or least_busy(self.carriers)
         if not self._free:
             raise LabError("no line is left: end a talk first")
         self.calls += 1
         line, number = self._free.pop(0), f"+3161234{self.calls:04d}"
         since = len(self.ami.events)
-        agent = await self.phones.add(self.site.asterisk.line(line), sends=Tone(AGENT_HZ), dtx=dtx)
+        agent = await self.phones.add(self.site.asterisk.line(line), sends=Tone(AGENT_HZ), dtx=dtx, on_incoming=answer)
         customer = await carrier.call(f"31201234{line}", caller_id=number)
         made = await self.ami.event("Newchannel", lambda event: event["CallerIDNum"] == number, since=since)
         leg = await agent.incoming(number=number, deadline_s=30)
         talk = Talk(self, number, line, customer, leg, made["Channel"])
         self._talks.append(talk)
-        await leg.answered()
         return talk
 
     async def part(self, talk: Talk) -> None:
@@ -166,6 +169,16 @@ class Talk:
         since = len(self.office.ami.events)
         await self.joins()
         await self.office.ami.event("BridgeEnter", self.of_third, since=since, deadline_s=20)
+
+    async def replaced(self, third: Phone, voices: ExitStack) -> None:
+        """The third party takes the customer's place, and speaks; `voices` end him."""
+        ami = self.office.ami
+        since = len(ami.events)
+        dialog = await dialog_of(ami, self.channel)
+        await third.call("31201234000", caller_id=self.third_number, headers={"Replaces": dialog})
+        entered = await ami.event("BridgeEnter", self.of_third, since=since)
+        self._port = await rtp_port(ami, entered["Channel"])
+        self.speaks(voices)
 
 
 @dataclass(frozen=True)
@@ -238,6 +251,15 @@ async def free_of_third(talk: Talk, most_lost_s: float) -> Cut:
     assert lost <= most_lost_s
     assert measure.voices(cut.others, CUSTOMER) == {"chirp"}
     return cut
+
+
+async def dialog_of(ami: Ami, channel: str) -> str:
+    """A channel's, to be replaced (RFC 3891): tags as Asterisk, to which the INVITE goes, has them."""
+    found = []
+    for what in ("call-id", "local_tag", "remote_tag"):
+        answer = await ami.action("Getvar", Channel=channel, Variable=f"CHANNEL(pjsip,{what})")
+        found.append(answer["Value"])
+    return f"{found[0]};to-tag={found[1]};from-tag={found[2]}"
 
 
 def least_busy(phones: tuple[Phone, ...]) -> Phone:

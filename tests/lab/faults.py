@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import os
 import shutil
 import signal
@@ -19,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -50,10 +51,24 @@ def standing_still(*pids: int) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
+async def until_it_stands(pid: int, deadline_s: float = 10.0) -> None:
+    """Until a process that stops itself has done so. LabError when it does not."""
+    end = time.monotonic() + deadline_s
+    while _state(pid) != "T":
+        if time.monotonic() > end:
+            raise LabError(f"{pid} does not stand still after {deadline_s} s")
+        await asyncio.sleep(0.005)
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 class RtpSender:
     """Sends a tone (mu-law) to one of Asterisk's RTP ports, in place of a phone that sends nothing. A context manager.
 
-    Like one behind a bad network it may begin with what it had to say for `late_s` seconds, all at once.
+    Like one behind a bad network it may begin with what it had to say for `late_s` seconds, all at once; and again and
+    again stall for `series_s` seconds, and send what was due meanwhile at once.
     """
 
     PACKET_S, SAMPLES = 0.02, 160
@@ -65,14 +80,18 @@ class RtpSender:
     """How many, so far apart, and silent: Asterisk drops what comes from a sender whom it does not know until it had
     four packets in a row and 22 ms of him (strictrtp, res_rtp_asterisk.c)."""
 
-    def __init__(self, port: int, tone: Tone, late_s: float = 0.0, spacing_s: float = 0.0005) -> None:
+    def __init__(
+        self, port: int, tone: Tone, late_s: float = 0.0, spacing_s: float = 0.0005, series_s: float = 0.0
+    ) -> None:
         """`spacing_s`: between the packets that are late."""
         self._to = ("127.0.0.1", port)
         self._sound = mu_law(tone.samples(8000))
-        self._late_s, self._spacing_s = late_s, spacing_s
+        self._late_s, self._spacing_s, self._series_s = late_s, spacing_s, series_s
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rtp sender", daemon=True)
+        self.spoke_at = float("inf")
+        """When the first packet with a voice in it went, by `time.monotonic`."""
 
     def __enter__(self) -> RtpSender:
         self._thread.start()
@@ -86,23 +105,48 @@ class RtpSender:
         self._socket.close()
 
     def _run(self) -> None:
+        with suppress(OSError):  # a voice has no jitter of its own on a busy machine; without the right to it, it has
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))  # this thread alone
         for number in range(self.STEPS):
             self._send(self.STEP + number, number, SILENCE * self.SAMPLES)
             time.sleep(self.STEP_S)
-        due = time.monotonic() - self._late_s
+        self.spoke_at = time.monotonic()
+        due = self.spoke_at - self._late_s
         packet = 0
         while not self._end.is_set():
-            wait = due - time.monotonic()
+            wait = self._leaves(due) - time.monotonic()
             time.sleep(wait if wait > 0 else self._spacing_s)
             start = packet * self.SAMPLES % len(self._sound)
             self._send(self.FIRST + packet, self.STEPS + packet, self._sound[start : start + self.SAMPLES])
             packet += 1
             due += self.PACKET_S
 
-    def _send(self, number: int, place: int, sound: bytes) -> None:
+    def _leaves(self, due: float) -> float:
+        """When a packet that is due then goes: where they stall in series, with the last of its stall."""
+        if not self._series_s:
+            return due
+        stalls = math.ceil((due - self.spoke_at) / self._series_s)
+        return max(due, self.spoke_at + stalls * self._series_s)
+
+    def _send(self, number: int, place: int, sound: bytes, payload_type: int = 0) -> None:
         """`place`: on the sender's timeline, in packets."""
-        header = struct.pack("!BBHII", 0x80, 0, number & 0xFFFF, place * self.SAMPLES, 0x1AB)
+        header = struct.pack("!BBHII", 0x80, payload_type, number & 0xFFFF, place * self.SAMPLES, 0x1AB)
         self._socket.sendto(header + sound, self._to)
+
+
+class ComfortNoise(RtpSender):
+    """Sends nothing but comfort noise (RFC 3389), in place of a phone that does so while its owner is silent."""
+
+    TYPE, LEVEL = 13, b"\x32"
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port, Tone(0.0))
+
+    def _run(self) -> None:
+        packet = 0
+        while not self._end.wait(self.PACKET_S):
+            self._send(self.FIRST + packet, packet, self.LEVEL, self.TYPE)
+            packet += 1
 
 
 def mu_law(samples: Samples) -> bytes:
@@ -110,6 +154,34 @@ def mu_law(samples: Samples) -> bytes:
     out = io.BytesIO()
     soundfile.write(out, samples, 8000, format="RAW", subtype="ULAW")
     return out.getvalue()
+
+
+PROMPT_S, PROMPT_DEADLINE_S = 0.05, 10.0
+
+
+def beats(ami: Ami) -> list[tuple[float, float]]:
+    """When each of pbxguard's beats was sent, and came to this connection, by `time.monotonic`; the newest last."""
+    found = []
+    for event in ami.events[-1000:]:
+        if event["Event"] == "VarSet" and event.get("Variable") == "PBXGUARD_BEAT" and event["Uniqueid"] == "none":
+            found.append((int(event["Value"].rpartition(".")[2]) / 1e6, float(event["received"])))
+    return found
+
+
+async def quiet_moment(ami: Ami) -> None:
+    """Until a beat came back at once: nobody is behind with anything. On a machine that is never quiet, goes on."""
+    end = time.monotonic() + PROMPT_DEADLINE_S
+    while time.monotonic() < end:
+        sent, received = (beats(ami) or [(0.0, 0.0)])[-1]
+        if received - sent < PROMPT_S and time.monotonic() - received < PROMPT_S:
+            return
+        await asyncio.sleep(PROMPT_S / 5)
+
+
+async def last_proven(ami: Ami) -> float:
+    """Of a service that stands still: the beat before the last that came back, since it may not have read that one."""
+    await ami.action("Ping")  # what Asterisk had to say before has been read
+    return beats(ami)[-2][0]
 
 
 async def rtp_port(ami: Ami, channel: str) -> int:
@@ -120,6 +192,20 @@ async def rtp_port(ami: Ami, channel: str) -> int:
             raise LabError(f"{channel} has no RTP port")
         await asyncio.sleep(0.02)
     return int(there.rpartition(":")[2])
+
+
+async def until_taken(ami: Ami, channel: str, packets: int, deadline_s: float = 10.0) -> None:
+    """Until Asterisk has taken so many more packets from a channel's phone, or from whoever sends in its place."""
+    end = time.monotonic() + deadline_s
+    wanted = await _taken(ami, channel) + packets
+    while await _taken(ami, channel) < wanted:
+        if time.monotonic() > end:
+            raise LabError(f"{channel} is not heard")
+        await asyncio.sleep(0.02)
+
+
+async def _taken(ami: Ami, channel: str) -> int:
+    return int((await ami.action("Getvar", Channel=channel, Variable="CHANNEL(rtcp,rxcount)")).get("Value") or 0)
 
 
 async def _source(ami: Ami, channel: str) -> str:
