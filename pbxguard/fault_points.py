@@ -3,7 +3,9 @@ from a permit to the erased spool, of a destruction and of an export.
 
 The code passes `reached(...)` before and after each of them. That does nothing, unless a test started the process with
 ``PBXGUARD_DIE_AT=name[:n]`` in its environment: then the process ends there by SIGKILL, at the n-th pass (1 when not
-given). The variable is read once, when this module is loaded; nothing that reaches a running process can set it.
+given). With ``PBXGUARD_STAND_AT=name[:n]`` it stands still there by SIGSTOP, until the test lets it go on: what it has
+decided is old by then. The variables are read once, when this module is loaded; nothing that reaches a running process
+can set them.
 tests/unit/test_fault_points.py holds the list against the code, tests/e2e/test_fault_points.py kills at each.
 """
 
@@ -15,6 +17,7 @@ import signal
 from enum import Enum
 
 VARIABLE = "PBXGUARD_DIE_AT"
+STANDS = "PBXGUARD_STAND_AT"
 
 
 class FaultPoint(Enum):
@@ -148,10 +151,16 @@ class Fuse:
         return point is self._point and next(self._passes) == self._last
 
 
-_fuse = Fuse(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None
+def _from(variable: str) -> Fuse | None:
+    return Fuse(os.environ[variable]) if os.environ.get(variable) else None
+
+
+_fuse, _pause = _from(VARIABLE), _from(STANDS)
 
 
 def reached(point: FaultPoint) -> None:
-    """Nothing, but in a process that a test started to die here."""
+    """Nothing, but in a process that a test started to die, or to stand still, here."""
     if _fuse is not None and _fuse.burns(point):
         os.kill(os.getpid(), signal.SIGKILL)
+    if _pause is not None and _pause.burns(point):
+        os.kill(os.getpid(), signal.SIGSTOP)

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pbxguard.cli import app as cli
 from pbxguard.core.permit import CONVERSATION, PURPOSE
 from pbxguard.core.reasons import WORDS, Reason
-from pbxguard.fault_points import VARIABLE, FaultPoint
+from pbxguard.fault_points import STANDS, VARIABLE, FaultPoint
 from pbxguard.logs import ALERTS, Event
 from pbxguard.metrics import Metrics
 from pbxguard.settings import Settings
@@ -73,8 +73,9 @@ def events() -> str:
 def fault_points() -> str:
     """Every fault point."""
     text = "# Fault points\n\nThe places where a crash must do no harm. A test starts a process with "
-    text += f"`{VARIABLE}=name[:n]`,\nand it ends there by SIGKILL at its n-th pass; a running process cannot be "
-    text += "told to.\n\n| name | what has and has not happened |\n|-|-|\n"
+    text += f"`{VARIABLE}=name[:n]`,\nand it ends there by SIGKILL at its n-th pass; with "
+    text += f"`{STANDS}=name[:n]` it stands still there, by SIGSTOP.\nA running process cannot be told to.\n\n"
+    text += "| name | what has and has not happened |\n|-|-|\n"
     return text + "".join(f"| `{point.value}` | {point.meaning} |\n" for point in FaultPoint)
 
 

@@ -84,6 +84,8 @@ class _Job:
     """One segment on its way from permit to closed files."""
 
     start: StartRecording
+    decided: float
+    """When its permit was, in monotonic seconds."""
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     stop: StopRecording | None = None
     handle: RecorderHandle | None = None
@@ -143,6 +145,8 @@ class Guard:
         self._tasks: set[asyncio.Task[None]] = set()
         self.sealed = 0
         self.beat = float("-inf")
+        self._news = asyncio.Event()
+        """Set, and another one put in its place, when a beat came back or a permit was revoked."""
         self._since: float | None = None
         """When the fact in hand was taken up."""
 
@@ -236,7 +240,13 @@ class Guard:
         if isinstance(fact, SnapshotTaken):
             await self._remember(fact)
         self._do(self.supervisor.handle(fact, self._clock.now()))
+        if isinstance(fact, BeatReturned):
+            self._tell_waiting()
         self._since = None
+
+    def _tell_waiting(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def _note(self, kind: str, channel: Uniqueid) -> None:
         """Into the audit log, after it was acted on."""
@@ -269,7 +279,8 @@ class Guard:
             match command:
                 case StartRecording(segment=segment):
                     # Its job is there at once: a stop may be the next command.
-                    self._jobs[segment] = job = _Job(command)
+                    self._jobs[segment] = job = _Job(command, self._clock.now())
+                    self._pbx.beat_now()  # it comes back while the audit log is written
                     self._spawn(self._record(job), f"segment {segment}")
                 case StopRecording():
                     self._stop(command)
@@ -387,6 +398,7 @@ class Guard:
         if job is not None and job.stop is None:
             job.stop = command
             job.stopped.set()
+            self._tell_waiting()
 
     async def _record(self, job: _Job) -> None:
         try:
@@ -414,7 +426,7 @@ class Guard:
             return
         await self._predecessors(job)
         sent: float | None = None
-        if job.stop is None:  # revoked while the audit was being written: then nothing is begun at all
+        if await self._still_permitted(job):  # else revoked while the audit was being written: nothing is begun at all
             try:
                 sent = self._clock.now()
                 job.handle = await self._recorder.start(
@@ -444,6 +456,21 @@ class Guard:
             )
         await self._close(job, segment, stopped, sent)
         await self.put(SegmentClosed(command.segment, ran))
+
+    async def _still_permitted(self, job: _Job) -> bool:
+        """Until a beat that was sent after the decision came back, not long ago, and the permit stands; False when it
+        was revoked. Who was frozen in between, or waited for a slow audit log, decided by a picture that may be gone:
+        what happened before that beat was sent has been seen now (docs/adr/0014)."""
+        while job.stop is None:
+            if self.beat > job.decided and self._clock.now() - self.beat <= self._fresh:
+                return True
+            self._pbx.beat_now()
+            await self._news.wait()
+        return False
+
+    @property
+    def _fresh(self) -> float:
+        return self.supervisor.policy.limits.beat_lag_start
 
     async def _predecessors(self, job: _Job) -> None:
         """Until earlier recorders on the same leg are stopped: a stop that is sent again, since nobody answered the

@@ -60,6 +60,9 @@ class Pbx(Protocol):
     async def said(self) -> Mapping[Uniqueid, Sequence[InCall]]:
         """Channels with requests of the dialplan's that nobody took away (`service.requests`)."""
 
+    def beat_now(self) -> None:
+        """A beat more, at once, that begins after all that was decided until now; nothing while not connected."""
+
     def look_anew(self) -> None:
         """Events were lost: begin anew with a snapshot."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import pbxguard
-from pbxguard.fault_points import VARIABLE, FaultPoint, Fuse
+from pbxguard.fault_points import STANDS, VARIABLE, FaultPoint, Fuse
 
 PACKAGE = Path(pbxguard.__file__).parent
 ON_DISK = {"fsync", "unlink", "rename", "truncate", "ftruncate", "utime", "write_text", "write_bytes", "copyfileobj"}
@@ -221,3 +221,18 @@ def test_a_process_dies_only_where_it_was_started_to_die() -> None:
 
 def test_a_running_process_cannot_be_armed() -> None:
     assert ended(VARIABLE, "segment.cut", "late") == (0, "alive")
+
+
+def test_a_process_stands_still_only_where_it_was_started_to_and_goes_on() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], env={**os.environ, STANDS: "segment.cut"}, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        pid, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert pid == process.pid
+        assert os.WIFSTOPPED(status)
+        assert os.WSTOPSIG(status) == signal.SIGSTOP
+    finally:
+        process.send_signal(signal.SIGCONT)
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out.strip()) == (0, "alive")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -68,6 +68,7 @@ class RecordingPbx:
     refuse: bool = False
     unanswered_stops: int = 0
     asked: dict[Uniqueid, tuple[InCall, ...]] = field(default_factory=dict)
+    beats_asked: int = 0
 
     async def start(self, leg: Uniqueid, segment: SegmentId, own_file: Path, others_file: Path) -> RecorderHandle:
         self.log.append(f"start {len([e for e in self.audit.entries if e.kind == 'segment.permitted'])}")
@@ -100,6 +101,10 @@ class RecordingPbx:
     async def hang_up(self, channel: Uniqueid) -> None: ...
     async def said(self) -> Mapping[Uniqueid, Sequence[InCall]]:
         return self.asked
+
+    def beat_now(self) -> None:
+        """None comes back by itself: a test says when."""
+        self.beats_asked += 1
 
     def look_anew(self) -> None:
         self.log.append("look anew")
@@ -141,6 +146,15 @@ class Site:
                     await asyncio.sleep(0.01)
         except TimeoutError:
             raise AssertionError(f"not {what}: {self.pbx.log} {[e.kind for e in self.audit.entries]}") from None
+
+    async def without_a_beat(self, true: Callable[[], object]) -> None:
+        """As `until`, but no beat comes back meanwhile."""
+        async with asyncio.timeout(SECONDS):
+            while not true():  # noqa: ASYNC110 - what is waited for is state of the guard's
+                await asyncio.sleep(0.01)
+
+    def started(self) -> int:
+        return len([line for line in self.pbx.log if line.startswith("start")])
 
     async def bridged(self) -> None:
         """A told customer is bridged with an agent."""
@@ -214,6 +228,35 @@ async def test_a_revocation_while_the_audit_is_written_starts_no_recorder(site: 
     site.audit.gate.set()
     await site.until(lambda: "segment.closed" in site.kinds(), "closed")
     assert not [line for line in site.pbx.log if line.startswith("start")]
+
+
+async def test_a_permit_is_not_acted_on_before_a_beat_that_was_sent_after_it_came_back(site: Site) -> None:
+    await site.until(lambda: not site.guard.closed(), "open")
+    await site.bridged()
+    decided = site.clock.now()
+    await site.without_a_beat(lambda: site.pbx.beats_asked > 1)
+    assert site.kinds() == ["segment.permitted"], "it was decided, and waits"
+    await site.guard.put(BeatReturned(decided - 0.1))
+    await site.without_a_beat(lambda: site.pbx.beats_asked > 2)
+    await asyncio.sleep(POLICY.limits.beat_lag_start + 0.1)
+    await site.guard.put(BeatReturned(decided + 0.01))
+    await site.without_a_beat(lambda: site.pbx.beats_asked > 3)
+    assert site.started() == 0, "one is of before the decision, one too old by now"
+    await site.guard.put(BeatReturned(site.clock.now()))
+    await site.without_a_beat(lambda: site.started() == 1)
+
+
+async def test_a_decision_that_was_overtaken_while_the_service_stood_still_starts_no_recorder(site: Site) -> None:
+    """After a freeze the facts of meanwhile come before the first beat of after it."""
+    await site.until(lambda: not site.guard.closed(), "open")
+    await site.bridged()
+    await site.without_a_beat(lambda: site.pbx.beats_asked > 1)
+    other = Uniqueid("1.3")
+    await site.guard.put(ChannelCreated(other, "PJSIP/trunk-a-2", LinkedId("1.3"), ChannelState.UP, "+31109990001"))
+    await site.guard.put(BridgeEntered(BRIDGE, other))
+    await site.guard.put(BeatReturned(site.clock.now()))
+    await site.without_a_beat(lambda: "segment.closed" in site.kinds())
+    assert site.started() == 0
 
 
 async def test_a_recorder_that_asterisk_refuses_is_tried_again_and_leaves_nothing(site: Site) -> None:

@@ -275,6 +275,32 @@ async def test_a_beat_that_comes_back_tells_when_it_was_sent() -> None:
     assert began < sent[0] < sent[-1] < clock.now()
 
 
+async def test_a_beat_that_is_asked_for_goes_at_once_and_one_for_all_who_ask_together() -> None:
+    sink, clock = ListSink(), WallClock()
+    async with fake_ami() as fake, running(fake, sink, tuning=replace(QUICK, beat_s=60.0, silence_s=60.0)) as ami:
+
+        def sent() -> list[float]:
+            return [fact.sent for fact in sink.all if isinstance(fact, BeatReturned)]
+
+        await until(lambda: len(sent()) == 2, "the beats around the snapshot")
+        asked = clock.now()
+        ami.pbx.beat_now()
+        ami.pbx.beat_now()
+        await until(lambda: len(sent()) > 2, "the beat")
+        ami.pbx.beat_now()
+        await until(lambda: len(sent()) > 3, "another one")
+    assert len(sent()) == 4
+    assert asked < sent()[2] < sent()[3]
+
+
+async def test_a_beat_that_is_asked_for_while_nobody_listens_is_none() -> None:
+    sink = ListSink()
+    async with fake_ami() as fake, running(fake, sink, secret="wrong", wait=False) as ami:
+        ami.pbx.beat_now()
+        await until(lambda: ami.trouble, "the trouble")
+    assert sink.all == []
+
+
 @pytest.mark.parametrize("value", ["", "x", "other.1.5", "....", "other.99999999999999999999.1"])
 async def test_a_beat_of_somebody_else_is_none(value: str) -> None:
     sink = ListSink()

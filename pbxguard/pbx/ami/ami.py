@@ -86,8 +86,9 @@ class Ami:
             on_event=self._on_event,
         )
         self._acting = asyncio.Event()
+        self._beat_due = False
         self.recorder = MixMonitor(self.act)
-        self.pbx = AmiPbx(self.act, self._look_anew)
+        self.pbx = AmiPbx(self.act, self._look_anew, self._beat_now)
 
     # -- what others ask ---------------------------------------------------------------------------------------------
 
@@ -275,6 +276,18 @@ class Ami:
         value = self._beat.next(on_return)
         if value is not None:
             session.send("Setvar", {"Variable": VARIABLE, "Value": value}).add_done_callback(_look_at)
+
+    def _beat_now(self) -> None:
+        """One for all who ask in this turn of the loop; sent after what they decided in it."""
+        if not self._beat_due:
+            self._beat_due = True
+            asyncio.get_running_loop().call_soon(self._beat_that_is_due)
+
+    def _beat_that_is_due(self) -> None:
+        self._beat_due = False
+        session = self._actions.session
+        if session is not None and session.alive and self._seeing.is_set():
+            self._send_beat()
 
     async def _beats(self) -> None:
         alive_at = told = -inf

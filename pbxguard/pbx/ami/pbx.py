@@ -21,8 +21,12 @@ _TARGET = re.compile(r"sips?:(?:[^@\s]*@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?:
 class AmiPbx:
     """Variables, lamps and hang-ups. Everything raises UnsafeValue, ConnectionFailed or AmiRefused."""
 
-    def __init__(self, act: Act, look_anew: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, act: Act, look_anew: Callable[[], None] = lambda: None, beat_now: Callable[[], None] = lambda: None
+    ) -> None:
         self._act = act
+        self.beat_now = beat_now
+        """A beat more, at once."""
         self.look_anew = look_anew
         """Events were lost: begin anew with a snapshot."""
 
