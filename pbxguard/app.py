@@ -186,6 +186,7 @@ class _Service:
             sealer=sealer,
             clock=self._clock,
             spool=stores.spool.state,
+            touch=stores.spool.touch,
             metrics=self._metrics,
         )
         self._recovery = Recovery(

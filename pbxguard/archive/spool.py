@@ -98,17 +98,26 @@ class Spool:
         try:
             if shutil.disk_usage(self.root).free < self.floor:
                 return SpoolState.FULL
-            handle = os.open(self.root, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(handle, b"\0" * 4096)
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            self._write_nameless(sync=True)
         except OSError as error:
             if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
                 return SpoolState.READY  # a file system without such files: its writers will tell
             return SpoolState.FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else SpoolState.UNWRITABLE
         return SpoolState.READY
+
+    def touch(self) -> None:
+        """See whether a write is taken, whatever comes of it. Blocks as long as the disk does; raises nothing."""
+        with contextlib.suppress(OSError):
+            self._write_nameless(sync=False)
+
+    def _write_nameless(self, *, sync: bool) -> None:
+        handle = os.open(self.root, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(handle, b"\0" * 4096)
+            if sync:
+                os.fsync(handle)
+        finally:
+            os.close(handle)
 
     def captured(self, segment: SegmentId) -> Captured:
         """What is there now."""

@@ -118,16 +118,17 @@ class Guard:
         sealer: Sealer,
         clock: Clock,
         spool: Callable[[], SpoolState],
+        touch: Callable[[], object],
         metrics: Metrics,
     ) -> None:
-        """`spool` tries the spool; it may block (a thread calls it)."""
+        """`spool` tries the spool, `touch` sees whether it takes a write; both may block (threads call them)."""
         self.supervisor = supervisor
         self._narrator = Narrator(ours=self._records, metrics=metrics)
         self.listeners: list[Callable[[Fact], None]] = [self._narrator.observe]
         self.before_snapshot: list[Callable[[SnapshotTaken], Awaitable[None]]] = []
         self._recorder, self._pbx, self._audit, self._index = recorder, pbx, audit, index
         self._segments, self._sealer, self._clock, self._metrics = segments, sealer, clock, metrics
-        self.health = Health(facts=self, audit=audit, clock=clock, spool=spool)
+        self.health = Health(facts=self, audit=audit, clock=clock, spool=spool, touch=touch)
         self.requests = Requests(
             supervisor=supervisor, facts=self, pbx=pbx, audit=audit, clock=clock, audit_failed=self.health.audit_failed
         )
@@ -484,7 +485,8 @@ class Guard:
         complained = False
         while True:
             # Asterisk closes a recorder's files while it holds its channel: on a stalled disk a stop would hang there,
-            # and every other call with it. Nothing gets to such a disk; what was meant for it is cut away later.
+            # and with it this call's voices and every other call (docs/adr/0015). Nothing gets to such a disk; what was
+            # meant for it is cut away later.
             await self.health.spool_answers()
             try:
                 return await self._recorder.stop(handle)

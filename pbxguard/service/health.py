@@ -15,6 +15,7 @@ from pbxguard.core.errors import AuditFailed
 from pbxguard.core.facts import AuditHealthy, SpoolHasRoom
 from pbxguard.core.ids import RecordingId
 from pbxguard.logs import Event, alert, get_logger
+from pbxguard.threads import Threads
 
 from .ports import Audit, Clock, FactSink, SpoolState
 
@@ -38,16 +39,25 @@ _log = get_logger()
 class Health:
     """`watch()` runs beside the guard; the rest is told to it."""
 
-    def __init__(self, *, facts: FactSink, audit: Audit, clock: Clock, spool: Callable[[], SpoolState]) -> None:
-        """`spool` tries the spool; it may block, so a thread of its own calls it."""
+    def __init__(
+        self,
+        *,
+        facts: FactSink,
+        audit: Audit,
+        clock: Clock,
+        spool: Callable[[], SpoolState],
+        touch: Callable[[], object],
+    ) -> None:
+        """`spool` tries the spool; `touch` only sees whether it takes a write, and raises nothing. Both may block: each
+        has a thread of its own."""
         self._facts, self._audit, self._clock, self._spool = facts, audit, clock, spool
         self._audit_healthy = False
         self._audit_told = False
         self._audit_doubted = asyncio.Event()
         self._spool_state: SpoolState | None = None
-        self._spool_answers = asyncio.Event()
-        self._spool_answers.set()
         self._thread = ThreadPoolExecutor(1, "spool-health")
+        self._touch, self._touch_thread = touch, Threads("spool-touch", 1)
+        self._touching: asyncio.Future[object] | None = None
         self._unsealed: set[RecordingId] = set()
         self._recorders_empty = False
 
@@ -115,18 +125,16 @@ class Health:
     async def _spool_is(self, state: SpoolState) -> None:
         if state is self._spool_state:
             return
-        if state is not SpoolState.STALLED:
-            self._spool_answers.set()
-        else:
-            self._spool_answers.clear()
         self._spool_state = state
         if event := _SPOOL_EVENTS.get(state):
             alert(event)
         await self._facts.put(SpoolHasRoom(state is SpoolState.READY))
 
     async def spool_answers(self) -> None:
-        """Returns at once, unless the spool is stalled: then when it answers again."""
-        await self._spool_answers.wait()
+        """Until the spool has taken a write, now: a stall is noticed seconds late. One write for all who wait."""
+        if self._touching is None or self._touching.done():
+            self._touching = asyncio.get_running_loop().run_in_executor(self._touch_thread, self._touch)
+        await asyncio.shield(self._touching)
 
     def captured(self, samples: int) -> None:
         """What a recorder left that ran long enough to leave something."""
@@ -159,3 +167,4 @@ class Health:
                 group.create_task(self._watch_spool(), name="spool health")
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
+            self._touch_thread.shutdown()

@@ -140,6 +140,7 @@ async def opened(folder: Path) -> AsyncIterator[Keeping]:
                 sealer=sealer,
                 clock=clock,
                 spool=spool.state,
+                touch=spool.touch,
                 metrics=nothing,
             )
             recovery = Recovery(

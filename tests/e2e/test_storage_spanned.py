@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest_asyncio
 
 from tests.lab import asterisk_tree, away, measure
+from tests.lab.ami import connect
 from tests.lab.away import AGENT_HZ, CUSTOMER
 from tests.lab.disks import Disk
 from tests.lab.evidence import manifest, prompt, until_recorded
@@ -30,6 +31,8 @@ LOST_S = 1.0
 """Most of a talk that a start, a cut and the last buffer before the trouble may cost."""
 NOTICES_S = 12.0
 """By then a trouble is noticed, or its end: the spool is tried every two seconds, and waited for three."""
+UNNOTICED_S = 2.0
+"""So long a stalled spool certainly goes unnoticed: it is waited for longer than that."""
 NOTICE = "contract_evidence.nl.notice.inbound"
 
 
@@ -351,4 +354,29 @@ async def test_a_spool_whose_disk_stops_answering_stalls_neither_calls_nor_the_s
     assert not (await site.why(during.number))["ever_recorded"]
     # Asterisk lost frames while it stalled, and a stop that comes so late makes the cut take the talk before as well.
     await sealed_around(site, spanning, "spool_full", caused, noticed, mended, before_too=False)
+    await settled(site)
+
+
+async def test_a_stop_while_the_spool_stalls_and_nobody_has_noticed_freezes_no_call(stage: Stage) -> None:
+    """Asterisk closes a recorder's files while it holds its channel: a stop that waits for a disk stops the voices."""
+    site = stage.site
+    calls = [await stage.recorded("101"), await stage.recorded("102")]
+    await calls[0].talk()
+    async with connect(site.asterisk) as ami:
+        stage.spool.freeze()
+        try:
+            await ami.action("Setvar", Variable="PBXGUARD", Value="off")
+            for call in calls:
+                await until_recorded(site, call.number, on=False)
+            await calls[0].talk(UNNOTICED_S)
+            assert not await troubled(site, "spool.stalled"), "it was noticed too soon for this test to mean anything"
+        finally:
+            stage.spool.thaw()
+            await ami.action("Setvar", Variable="PBXGUARD", Value="on")
+        await until_recorded(site, calls[1].number)
+        await calls[1].talk()
+    for call in calls:
+        await call.hangup()
+        await connected(call)
+        assert ["switched_off"] in [gap["reasons"] for gap in manifest(await site.sealed(call.number))["gaps"]]
     await settled(site)

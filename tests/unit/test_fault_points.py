@@ -42,7 +42,7 @@ ELSEWHERE = {
     "archive/spool.py:Spool.set_apart": "quarantine",
     "archive/spool.py:Spool.destroy_set_apart": "quarantine",
     "archive/spool.py:Spool._sync": "a sync: the step of who calls it",
-    "archive/spool.py:Spool.state": "a page that only tries the disk",
+    "archive/spool.py:Spool._write_nameless": "a page that only tries the disk",
     "archive/spool.py:sync_folder": "a sync: the step of who calls it",
     "archive/spool.py:make_folders": "at a start, before anything is recorded",
     "db/engine.py:Database.execute": "a transaction: the step of who calls it",

@@ -190,7 +190,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     )  # fmt: skip
     guard = Guard(
         supervisor, recorder=pbx, pbx=pbx, audit=audit, index=index, segments=segments, sealer=sealer,
-        clock=clock, spool=store.state, metrics=Metrics(),
+        clock=clock, spool=store.state, touch=store.touch, metrics=Metrics(),
     )  # fmt: skip
     running = asyncio.create_task(guard.run())
     await guard.put(SnapshotTaken("boot"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -56,18 +56,23 @@ class Disk:
         self.state_now = SpoolState.READY
         self.answers = threading.Event()
         self.answers.set()
-        self.asked = 0
+        self.asked = self.touched = 0
 
     def state(self) -> SpoolState:
         self.asked += 1
         self.answers.wait(10)
         return self.state_now
 
+    def touch(self) -> None:
+        self.touched += 1
+        self.answers.wait(10)
+
 
 class Place:
     def __init__(self) -> None:
         self.facts, self.audit, self.disk = Facts(), Audit(), Disk()
-        self.health = Health(facts=self.facts, audit=self.audit, clock=SystemClock(), spool=self.disk.state)  # type: ignore[arg-type]
+        audit, clock = cast(Any, self.audit), SystemClock()
+        self.health = Health(facts=self.facts, audit=audit, clock=clock, spool=self.disk.state, touch=self.disk.touch)
 
 
 @pytest.fixture
@@ -188,13 +193,15 @@ async def test_recorders_that_leave_nothing_are_one_alert_until_one_leaves_somet
     assert told(lines) == [("critical", Event.SEGMENT_EMPTY)] * 2
 
 
-async def test_who_would_stop_a_recorder_waits_while_the_spool_hangs_and_no_longer(place: Place) -> None:
+async def test_who_would_stop_a_recorder_waits_while_the_spool_hangs_also_before_that_is_noticed(place: Place) -> None:
     await place.facts.until(SpoolHasRoom(True))
     await asyncio.wait_for(place.health.spool_answers(), 1)
     place.disk.answers.clear()
-    await place.facts.until(SpoolHasRoom(False))
-    waiting = asyncio.create_task(place.health.spool_answers())
+    waiting = [asyncio.create_task(place.health.spool_answers()) for _ in range(3)]
     await asyncio.sleep(0.1)
-    assert not waiting.done()
+    assert SpoolHasRoom(False) not in place.facts.heard
+    assert not any(one.done() for one in waiting)
+    assert place.disk.touched == 2, "one write for all of them"
+    waiting[0].cancel()
     place.disk.answers.set()
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(asyncio.gather(*waiting[1:]), 5)
