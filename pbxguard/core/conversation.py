@@ -171,7 +171,9 @@ def _second_call(channel: Channel, board: Switchboard) -> bool:
 
 
 def _listed(channel: Channel, number: Number, policy: Policy) -> bool:
-    shown = (parse(text, policy.country) for text in (channel.number, channel.dialled_number, channel.exten) if text)
+    """By any number it is known by: shown, dialled, arrived at, or that of the group through which it was rung."""
+    texts = (channel.number, channel.dialled_number, channel.exten, channel.dialled_at)
+    shown = (parse(text, policy.country) for text in texts if text)
     return is_listed(policy.never_record, number) or any(is_listed(policy.never_record, n) for n in shown)
 
 

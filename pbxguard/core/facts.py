@@ -88,6 +88,8 @@ class DialBegun:
     callee: Uniqueid
     dialled_number: str
     """DestCallerIDNum (or the dial string's number)."""
+    dialled_at: str = ""
+    """The extension that dials, where it is a number: a ring group's, whose telephones have numbers of their own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,8 @@ class Channel:
     """Somebody here dialled it, an originate included."""
     dialled_by: Uniqueid | None = None
     dialled_number: str = ""
+    dialled_at: str = ""
+    """The extension that dialled it: a ring group's, say."""
     origin: tuple[str, str] | None = None
     """Extension and context at which the call that dialled it arrived; stays when the dialler leaves."""
     queue: str = ""
@@ -365,6 +367,7 @@ class Switchboard:
         callee.dialled = True
         callee.dialled_by = fact.caller or callee.dialled_by
         callee.dialled_number = fact.dialled_number or callee.dialled_number
+        callee.dialled_at = fact.dialled_at or callee.dialled_at
         if (dialler := self.root_dialler(callee)) is not None:
             callee.origin = dialler.origin or (dialler.exten, dialler.context)
         return {fact.callee}
@@ -443,6 +446,7 @@ class Switchboard:
             now.born, now.joined = then.born, then.joined
             now.dialled = now.dialled or then.dialled
             now.dialled_by, now.dialled_number = then.dialled_by, then.dialled_number
+            now.dialled_at = then.dialled_at
             now.queue, now.origin = then.queue, then.origin
             now.context, now.exten = then.context or now.context, then.exten or now.exten
             now.number, now.contact = now.number or then.number, then.contact

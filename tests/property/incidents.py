@@ -244,6 +244,21 @@ def told_contacts(trial: Trial) -> None:
     assert not trial.wanted
 
 
+def rung_through_a_listed_group(trial: Trial) -> None:
+    """A told caller reaches, through a number of ours that is on the list, one of us who is not; then another of us."""
+    caller, facts = trial.world.incoming((PROOF,))
+    trial.play(facts)
+    leg, facts = trial.world.dial(caller, "PJSIP/101", "101", at="113")
+    trial.play([*facts, *trial.world.meet(caller, leg)])
+    assert not trial.wanted
+    trial.feed(trial.world.snapshot())
+    assert not trial.wanted
+    trial.play(trial.world.hang_up(leg))
+    other, facts = trial.world.dial(caller, "PJSIP/102", "102", at="600")
+    trial.play([*facts, *trial.world.meet(caller, other)])
+    assert trial.wanted
+
+
 SITUATIONS = (
     *SCENARIOS,
     whisper,
@@ -260,4 +275,5 @@ SITUATIONS = (
     begun_in_mid_call,
     untold_for_every_cause,
     told_contacts,
+    rung_through_a_listed_group,
 )

@@ -93,6 +93,7 @@ class Line:
     dialler: str = ""
     origin: str | None = None
     dialled_number: str = ""
+    dialled_at: str = ""
     queue: str = ""
     last_number: str = ""
     leaving: bool = False
@@ -203,6 +204,7 @@ class Oracle:
                     line.dialled = True
                     line.dialler = fact.caller or line.dialler
                     line.dialled_number = fact.dialled_number or line.dialled_number
+                    line.dialled_at = fact.dialled_at or line.dialled_at
                     if root := self.lines.get(self.root(fact.callee) or ""):
                         line.origin = root.exten if root.origin is None else root.origin
             case QueueJoined(channel=c, queue=queue):
@@ -427,7 +429,7 @@ class Oracle:
                 self.hold_doubt.add(c)
                 continue
             line.dialler, line.dialled_number, line.queue = then.dialler, then.dialled_number, then.queue
-            line.origin = then.origin
+            line.origin, line.dialled_at = then.origin, then.dialled_at
             line.dialled |= then.dialled
             line.last_number = then.last_number
             line.number = line.number or then.number
@@ -587,7 +589,7 @@ class Oracle:
 
     def _forbidden(self, c: str) -> bool:
         line = self.lines[c]
-        shown = {plain(n) for n in (line.number, line.dialled_number, line.exten)}
+        shown = {plain(n) for n in (line.number, line.dialled_number, line.exten, line.dialled_at)}
         return bool(shown & {"113", "+31209990000"})
 
     def _arrived(self, c: str) -> str:

@@ -153,12 +153,12 @@ class World:
         return [ChannelStateChanged(channel, ChannelState.UP)]
 
     def dial(
-        self, caller: Uniqueid | None, name: str, number: str = "", *, answered: bool = True
+        self, caller: Uniqueid | None, name: str, number: str = "", *, answered: bool = True, at: str = ""
     ) -> tuple[Uniqueid, list[Fact]]:
-        """`caller` (nobody for an originate) dials a new channel."""
+        """`caller` (nobody for an originate) dials a new channel, from the extension `at`."""
         callee, created = self.create(name, ChannelState.DOWN)
         self.lines[callee].dialled = True
-        facts = [created, DialBegun(caller or Uniqueid(""), callee, number)]
+        facts = [created, DialBegun(caller or Uniqueid(""), callee, number, at)]
         facts.append(ChannelStateChanged(callee, ChannelState.RINGING))
         return callee, facts + (self.up(callee) if answered else [])
 

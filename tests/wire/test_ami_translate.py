@@ -93,6 +93,12 @@ def test_the_number_dialled_is_the_one_that_was_sent_and_found_inside_a_gosub_to
     assert begun == DialBegun(U, V, number)
 
 
+@pytest.mark.parametrize(("exten", "at"), [("600", "600"), ("s", ""), ("", ""), ("6\r\n00", "")])
+def test_the_extension_that_dials_is_told_where_it_is_a_number(exten: str, at: str) -> None:
+    begun = fact_of("DialBegin", Uniqueid=U, DestUniqueid=V, DialString="101", Exten=exten)
+    assert begun == DialBegun(U, V, "101", at)
+
+
 def test_an_originated_call_is_dialled_by_nobody() -> None:
     assert fact_of("DialBegin", DestUniqueid=V, DialString="100") == DialBegun(Uniqueid(""), V, "100")
 

@@ -145,7 +145,11 @@ def _new_number(event: Event, at: float) -> tuple[Fact, ...]:
 
 
 def _dial_begin(event: Event, at: float) -> tuple[Fact, ...]:
-    return (DialBegun(_optional_channel(event, "Uniqueid"), _channel(event, "DestUniqueid"), _dialled(event)),)
+    exten = event.get("Exten", "")
+    dialled_at = exten if _NUMBER.fullmatch(exten) else ""
+    return (
+        DialBegun(_optional_channel(event, "Uniqueid"), _channel(event, "DestUniqueid"), _dialled(event), dialled_at),
+    )
 
 
 def _dialled(event: Event) -> str:
