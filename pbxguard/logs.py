@@ -129,6 +129,8 @@ class Event(StrEnum):
     SPY_FORBIDDEN = "spy.forbidden"
     SEGMENT_CLOSED = "segment.closed"
     SEGMENT_EMPTY = "segment.empty"
+    SEGMENT_UNCLOSED = "segment.unclosed"
+    SEGMENT_RECOVERED = "segment.recovered"
     SEGMENT_QUARANTINED = "segment.quarantined"
     QUARANTINE_DESTROYED = "quarantine.destroyed"
     QUARANTINE_FAILED = "quarantine.failed"
@@ -181,6 +183,11 @@ ALERTS: Mapping[Event, str] = {
     Event.SEGMENT_EMPTY: (
         "A recorder ran and left no sample: let Asterisk's user write into the spool folder (its group, mode 2770) and "
         "see that the disk has room; see Asterisk's log, and whether somebody stops our recorders."
+    ),
+    Event.SEGMENT_UNCLOSED: (
+        "What an ended pbxguard left in the spool cannot be cut to what its permit covers; its recordings wait and "
+        "lose nothing: see that the spool's disk is mounted, answers and can be read, and that the audit log can be "
+        "written; they are cut and sealed by themselves then."
     ),
     Event.SEALING_FAILED: (
         "Recordings wait in the spool and lose nothing: give the archive room and rights, or bring back the index; "

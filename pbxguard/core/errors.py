@@ -79,6 +79,12 @@ class StorageFailed(PbxguardError):
     code = "storage_failed"
 
 
+class SegmentsOpen(PbxguardError):
+    """A recording has segments that are not closed yet: it is sealed with them, or not at all."""
+
+    code = "segment_open"
+
+
 class NotFound(PbxguardError):
     """No recording, call or prompt of that name."""
 

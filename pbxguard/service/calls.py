@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from pbxguard.core.commands import CallOutcome
@@ -61,6 +62,8 @@ class CallView:
     recorded_from: datetime | None = None
     recorded_to: datetime | None = None
     destroyed: datetime | None = None
+    waiting: str = ""
+    """Why it could not be sealed yet, last time: the code of the error."""
 
     def as_json(self) -> dict[str, Any]:
         """For the API and ``--json``: moments as ISO 8601, the first reason and all of them in words."""
@@ -109,11 +112,17 @@ def live(outcome: CallOutcome, began: datetime | None = None) -> CallView:
 
 
 async def why(
-    index: CallIndex, who: str, *, since: datetime | None = None, country: str = "NL", limit: int = 100
+    index: CallIndex,
+    who: str,
+    *,
+    since: datetime | None = None,
+    country: str = "NL",
+    limit: int = 100,
+    waiting: Mapping[RecordingId, str] = MappingProxyType({}),
 ) -> list[CallView]:
     """The calls of a number (any notation), an own number, an extension or endpoint; all when `who` is empty.
 
-    Newest first. Raises StorageFailed.
+    Newest first. `waiting`: recordings that could not be sealed yet, and why. Raises StorageFailed.
     """
     number = parse(who, country)
     forms = dict.fromkeys(form for form in (who.strip(), number.e164, number.e164[1:], number.digits) if form)
@@ -122,7 +131,8 @@ async def why(
         for row in await index.find_calls(who=form, since=since, limit=min(limit, MOST)):
             found[row.get("boot", ""), row["call"]] = row
     newest = sorted(found.values(), key=lambda row: row["began"], reverse=True)[: min(limit, MOST)]
-    return [await _from_index(row, index) for row in newest]
+    views = [await _from_index(row, index) for row in newest]
+    return [replace(view, waiting=waiting.get(RecordingId(view.recording), "")) for view in views]
 
 
 async def _from_index(row: Mapping[str, Any], index: CallIndex) -> CallView:
@@ -168,6 +178,7 @@ _TEXTS = {
         "destroyed": "recorded {a} to {b}, destroyed {c}",
         "now": "being recorded",
         "sealing": "recorded; not sealed yet, or nothing was to be kept",
+        "waiting": "recorded; not sealed yet, it waits in the spool ({why}): `pbxguard status` says what to do",
         "would": "would be recorded ({mode})",
         "not": "not recorded: {why}",
     },
@@ -182,6 +193,7 @@ _TEXTS = {
         "destroyed": "opgenomen van {a} tot {b}, vernietigd op {c}",
         "now": "wordt opgenomen",
         "sealing": "opgenomen; nog niet verzegeld, of er viel niets te bewaren",
+        "waiting": "opgenomen; nog niet verzegeld, wacht in de spool ({why}): `pbxguard status` zegt wat te doen",
         "would": "zou worden opgenomen ({mode})",
         "not": "niet opgenomen: {why}",
     },
@@ -217,6 +229,8 @@ def _recorded(view: CallView, language: str) -> str:
         if view.destroyed:
             return text["destroyed"].format(a=a, b=b, c=_local(view.destroyed, "%Y-%m-%d"))
         return f"{text['recorded'].format(a=a, b=b)} [{view.recording}]"
+    if view.waiting:
+        return text["waiting"].format(why=view.waiting)
     first = _reason(view.reasons)
     if view.ever_recorded and (first is None or WORDS[first].condition == 8):
         return text["sealing"]

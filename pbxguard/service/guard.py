@@ -35,7 +35,7 @@ from pbxguard.core.commands import (
     StopTelling,
     Tell,
 )
-from pbxguard.core.errors import AuditFailed, PbxguardError
+from pbxguard.core.errors import AuditFailed, PbxguardError, SegmentsOpen
 from pbxguard.core.facts import (
     BeatReturned,
     Fact,
@@ -56,6 +56,7 @@ from pbxguard.metrics import Metrics
 
 from .errands import Errands
 from .health import Health
+from .leftovers import Leftovers
 from .narrator import Narrator
 from .ports import Audit, AuditEntry, Clock, Index, Pbx, Recorder, RecorderHandle, SpoolState
 from .requests import Requests
@@ -69,6 +70,8 @@ BATCH = 200
 """Facts handled before other tasks get their turn."""
 STOP_RETRY_SECONDS = 0.25
 SEAL_RETRY_SECONDS = 5.0
+OPEN_RETRY_SECONDS = 1.0
+"""The same, while a segment that another run left is not closed."""
 SEALING_AT_ONCE = 2
 MOST_CALLS = 20_000
 """Calls whose report may wait here, beside those that wait in the index."""
@@ -92,6 +95,8 @@ class _Job:
     """Of the recorder, once it runs."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once its recorder is known not to run, or never to have run."""
+    permitted: OpenSegment | None = None
+    """Once its line is in the audit log, until it is closed."""
 
 
 @dataclass(slots=True)
@@ -101,6 +106,8 @@ class _Kept:
     segments: list[ClosedSegment] = field(default_factory=list)
     destroy: bool = False
     lock: bool = False
+    never: set[SegmentId] = field(default_factory=set)
+    """Segments whose line could not be written, as far as we know: nothing was begun for them."""
 
 
 class Guard:
@@ -139,6 +146,8 @@ class Guard:
         self._errands = Errands()
         self.tell: Callable[[Tell | StopTelling], None] | None = None
         """Who whispers; it comes after the guard in the wiring."""
+        self.leftovers: Leftovers | None = None
+        """Who closes what was left open; it comes after the guard in the wiring."""
         self._calls_waiting: dict[str, tuple[CallOutcome, bool]] = {}
         self._some_calls = asyncio.Event()
         self._sealing = asyncio.Semaphore(SEALING_AT_ONCE)
@@ -190,8 +199,9 @@ class Guard:
         return recording in self._kept or any(j.start.recording == recording for j in self._jobs.values())
 
     def runs(self, segment: SegmentId) -> bool:
-        """Whether it is one of this run's own, not closed yet."""
-        return segment in self._jobs
+        """Whether it is one of this run's own, not closed and sealed yet."""
+        mine = [closed.segment for kept in self._kept.values() for closed in kept.segments]
+        return segment in self._jobs or segment in mine
 
     def _records(self, channel: Uniqueid) -> bool:
         return any(job.start.leg == channel for job in self._jobs.values())
@@ -405,9 +415,12 @@ class Guard:
         try:
             await self._permit_and_record(job)
         except Exception:
-            # A fault of ours: no recorder may outlive it, and its call must not wait for this segment.
+            # A fault of ours: no recorder may outlive it, and its call must not wait for this segment; its recording
+            # does, until somebody could close it.
             if job.handle is not None:
                 await self._stop_recorder(job.handle)
+            if job.permitted is not None and self.leftovers is not None:
+                self.leftovers.abandon(job.permitted, self.beat if job.stop is None else job.stop.proven)
             await self.put(SegmentStartFailed(job.start.segment, Reason.START_FAILED.value))
             raise
         finally:
@@ -423,8 +436,10 @@ class Guard:
             reached(FaultPoint.PERMIT_COMMITTED)
         except AuditFailed:
             await self.health.audit_failed()
+            self._kept.setdefault(command.recording, _Kept()).never.add(command.segment)
             await self.put(SegmentStartFailed(command.segment, Reason.AUDIT_UNHEALTHY.value))
             return
+        job.permitted = segment
         await self._predecessors(job)
         sent: float | None = None
         if await self._still_permitted(job):  # else revoked while the audit was being written: nothing is begun at all
@@ -479,6 +494,8 @@ class Guard:
         leg, earlier = job.start.leg, [one for one in self._jobs.values() if one.stop is not None]
         for one in [one for one in earlier if one is not job and one.start.leg == leg]:
             await one.gone.wait()
+        if self.leftovers is not None:
+            await self.leftovers.recorder_gone(leg)
 
     async def _stop_recorder(self, handle: RecorderHandle) -> bool:
         """Stop until somebody answers (S in DESIGN.md is when this returns); whether it ran until then."""
@@ -509,6 +526,7 @@ class Guard:
             lock=stop is not None and stop.lock,
         )
         self._kept.setdefault(segment.recording, _Kept()).segments.append(closed)
+        job.permitted = None
         _log.info(
             Event.SEGMENT_CLOSED,
             recording=segment.recording,
@@ -541,7 +559,11 @@ class Guard:
                 self._metrics.seal_failures.inc()
                 reason = error.code if isinstance(error, PbxguardError) else "storage_failed"
                 self.health.seal_failed(command.recording, reason)
-            await asyncio.sleep(SEAL_RETRY_SECONDS)
+                pause = SEAL_RETRY_SECONDS
+                if isinstance(error, SegmentsOpen) and self.leftovers is not None:
+                    pause = OPEN_RETRY_SECONDS
+                    await self.leftovers.close_due()
+            await asyncio.sleep(pause)
 
     async def _seal_once(self, command: SealRecording, kept: _Kept) -> None:
         recording, call = command.recording, command.outcome.call
@@ -550,7 +572,8 @@ class Guard:
             await self._sealer.destroy_unsealed(recording, kept.segments, why)
             _log.info(Event.RECORDING_DESTROYED, call=call, recording=recording, reason=why.value)
             return
-        row = await self._sealer.seal(recording, command.outcome, kept.segments, lock=kept.lock or command.lock)
+        lock = kept.lock or command.lock
+        row = await self._sealer.seal(recording, command.outcome, kept.segments, lock=lock, never=kept.never)
         if row is None:
             _log.info(Event.RECORDING_EMPTY, call=call, recording=recording)
             return

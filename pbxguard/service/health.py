@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from pbxguard.core.errors import AuditFailed
+from pbxguard.core.errors import AuditFailed, SegmentsOpen
 from pbxguard.core.facts import AuditHealthy, SpoolHasRoom
-from pbxguard.core.ids import RecordingId
+from pbxguard.core.ids import RecordingId, SegmentId
 from pbxguard.logs import Event, alert, get_logger
 from pbxguard.threads import Threads
 
@@ -58,13 +58,19 @@ class Health:
         self._thread = ThreadPoolExecutor(1, "spool-health")
         self._touch, self._touch_thread = touch, Threads("spool-touch", 1)
         self._touching: asyncio.Future[object] | None = None
-        self._unsealed: set[RecordingId] = set()
+        self._unsealed: dict[RecordingId, str] = {}
+        self._unclosed: dict[SegmentId, tuple[RecordingId, str]] = {}
         self._recorders_empty = False
 
     @property
+    def waiting(self) -> Mapping[RecordingId, str]:
+        """Recordings that are to be sealed as soon as they can be, and why they could not be, last time."""
+        return {**dict(self._unclosed.values()), **self._unsealed}
+
+    @property
     def waiting_to_seal(self) -> int:
-        """Recordings whose sealing failed and is tried again."""
-        return len(self._unsealed)
+        """How many."""
+        return len(self.waiting)
 
     @property
     def troubles(self) -> tuple[str, ...]:
@@ -72,8 +78,10 @@ class Health:
         found = [Event.AUDIT_FAILED] if self._audit_told else []
         if self._spool_state is not None and (event := _SPOOL_EVENTS.get(self._spool_state)):
             found.append(event)
-        if self._unsealed:
+        if set(self._unsealed.values()) - {SegmentsOpen.code}:
             found.append(Event.SEALING_FAILED)
+        if self._unclosed:
+            found.append(Event.SEGMENT_UNCLOSED)
         if self._recorders_empty:
             found.append(Event.SEGMENT_EMPTY)
         return tuple(event.value for event in found)
@@ -145,19 +153,31 @@ class Health:
     # -- the archive -------------------------------------------------------------------------------------------------
 
     def seal_failed(self, recording: RecordingId, reason: str) -> None:
-        """It will be tried again."""
-        if not self._unsealed:
+        """It will be tried again. One whose segments are not all closed is no trouble of the archive's."""
+        before = self._unsealed.get(recording)
+        failed = reason != SegmentsOpen.code
+        if failed and not set(self._unsealed.values()) - {SegmentsOpen.code}:
             alert(Event.SEALING_FAILED, reason=reason)
-        if recording not in self._unsealed:
-            self._unsealed.add(recording)
+        self._unsealed[recording] = reason
+        if failed and before in (None, SegmentsOpen.code):
             _log.warning(Event.RECORDING_SEAL_FAILED, recording=recording, reason=reason)
 
     def seal_ended(self, recording: RecordingId) -> None:
         """It is sealed, or there is nothing of it."""
-        if recording in self._unsealed:
-            self._unsealed.discard(recording)
-            if not self._unsealed:
-                _log.warning(Event.SEALING_RECOVERED)
+        failed = self._unsealed.pop(recording, SegmentsOpen.code) != SegmentsOpen.code
+        if failed and not set(self._unsealed.values()) - {SegmentsOpen.code}:
+            _log.warning(Event.SEALING_RECOVERED)
+
+    def segment_unclosed(self, segment: SegmentId, recording: RecordingId, reason: str) -> None:
+        """One that was left open cannot be closed; it will be tried again, and its recording waits for it."""
+        if not self._unclosed:
+            alert(Event.SEGMENT_UNCLOSED, segment=segment, recording=recording, reason=reason)
+        self._unclosed[segment] = recording, reason
+
+    def segment_closed(self, segment: SegmentId) -> None:
+        """It is closed."""
+        if self._unclosed.pop(segment, None) is not None and not self._unclosed:
+            _log.warning(Event.SEGMENT_RECOVERED)
 
     async def watch(self) -> None:
         """Until cancelled."""

@@ -1,36 +1,32 @@
 """After a restart: what the audit log knows is the memory, and what a dead pbxguard left is cut at its watermark.
 
-Runs before a snapshot reaches the core, so that the very same loop then decides with everything that is known. The
-watermark is the last beat that came back, written down a few times a second: by the monotonic clock, which runs on as
-long as the machine does, and by the wall clock for when the machine was started anew.
+Memory is read, and recorders that were left are stopped, before a snapshot reaches the core, so that the very same loop
+then decides with everything that is known. What they left is cut beside it, and its recordings are sealed then.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import math
-import os
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from pbxguard.core.commands import CallOutcome
-from pbxguard.core.errors import AuditFailed, PbxguardError
+from pbxguard.core.errors import PbxguardError
 from pbxguard.core.facts import SnapshotTaken
 from pbxguard.core.ids import LinkedId, PurposeName, RecordingId, SegmentId, Uniqueid, recording_id
 from pbxguard.core.purposes import Direction
 from pbxguard.core.reasons import Reason
 from pbxguard.core.remembered import DOUBTED, Remembered, fact_of
 from pbxguard.core.segments import PERMITTED, OpenSegment
-from pbxguard.fault_points import FaultPoint, reached
 from pbxguard.logs import Event, get_logger
 
 from .guard import Guard
+from .leftovers import Leftovers
 from .ports import Audit, AuditEntry, Clock, Recorder
 from .sealing import Sealer
 from .segments import Segments
+from .watermark import Bound, Watermark, bound, read, write
 
 WATERMARK_SECONDS = 0.25
 SEAL_RETRY_SECONDS = 5.0
@@ -39,36 +35,6 @@ RETRY_SECONDS = 1.0
 MOST_RETRY_SECONDS = 60.0
 
 _log = get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """Up to when a segment is proven: `wall` in wall-clock seconds; `monotonic` where this machine's clock knows."""
-
-    wall: float
-    monotonic: float | None = None
-
-
-NOTHING = Bound(0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Watermark:
-    """The last moment up to which everything was seen, and what no snapshot tells of it."""
-
-    at: float
-    """When the last beat that came back was sent; wall-clock seconds."""
-    boot: str
-    unheld: frozenset[Uniqueid]
-    """Who was in a bridge then, and known not to be on hold."""
-    revoked: Mapping[str, Bound] = field(default_factory=dict)
-    """Segments whose permit had ended before, and were not closed: the last moment proven for each."""
-    monotonic: float | None = None
-    """The same as `at` on this machine's monotonic clock; None when the machine was started anew since."""
-
-    @property
-    def bound(self) -> Bound:
-        return Bound(self.at, self.monotonic)
 
 
 class KnownCalls(Protocol):
@@ -98,29 +64,36 @@ class Recovery:
     ) -> None:
         """`watermark`: a file of ours, written over. `machine` names this boot of the machine, empty when unknown:
         nothing of the monotonic clock is believed then. `look_anew` asks for another snapshot."""
-        self._guard, self._audit, self._index, self._recorder = guard, audit, index, recorder
-        self._segments, self._sealer, self._clock, self._node, self._path = segments, sealer, clock, node, watermark
+        self._guard, self._audit, self._index = guard, audit, index
+        self._sealer, self._clock, self._node, self._path = sealer, clock, node, watermark
         self._sealing = False
-        self._left: list[AuditEntry] | None = None
-        """Segments that a dead pbxguard left open and that are not closed yet; None before they were looked for."""
-        self._bounds: dict[str, Bound] = {}
-        """Of each of those: up to when it is proven; written down again until it is closed."""
+        self.leftovers = guard.leftovers = Leftovers(
+            supervisor=guard.supervisor,
+            audit=audit,
+            recorder=recorder,
+            segments=segments,
+            clock=clock,
+            troubles=guard.health,
+        )
+        self._looked = False
+        """Whether segments that a dead pbxguard left open were looked for."""
         self._machine, self._look_anew = machine, look_anew
         self._unread = asyncio.Event()
         """Set while what a snapshot shows could not be remembered."""
 
     async def before_snapshot(self, snapshot: SnapshotTaken) -> None:
-        """Remember what live channels were told, and deal with what was left behind, as long as anything is.
+        """Remember what live channels were told, and stop what was left behind, as long as anything is.
 
         Everything is read before any of it is believed: half of it would let a segment's number come twice.
         """
         try:
             channels = [created.channel for created in snapshot.channels]
             remembered = await self._audit.of_channels(snapshot.boot, channels)
-            left, mark = self._left, None
+            left: list[AuditEntry] = []
+            mark = None
             references: dict[Uniqueid, str] = {}
-            if left is None:
-                mark = await asyncio.to_thread(_read, self._path, self._machine)
+            if not self._looked:
+                mark = await asyncio.to_thread(read, self._path, self._machine)
                 # Should this be a later snapshot than the first: those of this run are nobody's leftovers.
                 left = [e for e in await self._audit.open_segments() if not self._guard.runs(SegmentId(e.segment))]
                 for channel in channels:
@@ -146,13 +119,9 @@ class Recovery:
             supervisor.memory.refer(channel, reference)
         if mark is not None:
             self._trust(mark, snapshot)
-            self._bounds = {e.segment: mark.revoked.get(e.segment, mark.bound) for e in left}
-        self._left = left
-        try:
-            await self._close_leftovers(left, snapshot)
-        except PbxguardError as error:
-            _log.error(Event.AUDIT_MISSED, reason=error.code)
-            self._unread.set()
+            self.leftovers.add(_readable(left, mark))
+            self._looked = True
+        await self.leftovers.stop(snapshot.boot)
 
     async def retry(self) -> None:
         """Until cancelled: when what a snapshot shows could not be remembered, take another once it can be."""
@@ -180,14 +149,17 @@ class Recovery:
             supervisor.trust_unheld(mark.unheld)
 
     async def seal_ended(self, snapshot: SnapshotTaken) -> None:
-        """Seal recordings whose call ended while we were away; until it is done, should storage be in trouble."""
+        """Close what was left and seal recordings whose call ended while we were away; until it is done, should storage
+        be in trouble."""
         if self._sealing:
             return  # who is at it looks again himself
         self._sealing = True
         try:
+            await self.leftovers.close_due()
             done = await self._seal_all(snapshot.boot, [created.channel for created in snapshot.channels])
             while not done:
                 await asyncio.sleep(SEAL_RETRY_SECONDS)
+                await self.leftovers.close_due()
                 supervisor = self._guard.supervisor
                 if supervisor.connected:  # else nobody knows which calls live
                     done = await self._seal_all(supervisor.boot, list(supervisor.board.channels))
@@ -202,7 +174,7 @@ class Recovery:
         except PbxguardError:
             return False  # the alert about the audit log says it
         await self._erase_settled()
-        done = True
+        done = not self.leftovers
         for recording in unsealed:
             if recording in live or self._guard.knows(recording):
                 continue
@@ -233,15 +205,16 @@ class Recovery:
         while True:
             await asyncio.sleep(WATERMARK_SECONDS)
             beat = self._guard.beat
-            if beat > last and self._left is not None:
+            if beat > last and self._looked:
                 last = beat
                 supervisor = self._guard.supervisor
                 at = self._clock.utc(beat).timestamp()
                 # A permit that ended before this beat is not proven up to it, and its segment may not be closed yet.
-                revoked = {str(segment): self._bound(proven) for segment, proven in self._guard.revoked().items()}
-                mark = Watermark(at, supervisor.boot, supervisor.unheld(), {**self._bounds, **revoked}, beat)
+                bounds = dict(self.leftovers.bounds)
+                bounds |= {segment: bound(self._clock, proven) for segment, proven in self._guard.revoked().items()}
+                mark = Watermark(at, supervisor.boot, supervisor.unheld(), bounds, beat)
                 try:
-                    await asyncio.to_thread(_write, self._path, mark, self._machine)
+                    await asyncio.to_thread(write, self._path, mark, self._machine)
                 except OSError as error:
                     # An older one drops more, never less: a full disk must not end the service.
                     if not complained:
@@ -250,61 +223,6 @@ class Recovery:
                 else:
                     complained = False
 
-    def _bound(self, proven: float) -> Bound:
-        """Of a monotonic moment; nothing is kept when nothing was proven."""
-        return Bound(self._clock.utc(proven).timestamp(), proven) if math.isfinite(proven) else NOTHING
-
-    async def _close_leftovers(self, left: list[AuditEntry], snapshot: SnapshotTaken) -> None:
-        """Stop all their recorders, at once, before any is closed. What cannot be closed now is tried again at the next
-        snapshot, or by the next start."""
-        still = [self._stop_leftover(entry, snapshot.boot) for entry in left]
-        for entry, segment in zip(list(left), await asyncio.gather(*still), strict=True):
-            if isinstance(segment, PbxguardError):
-                _log.error(Event.RECORDING_SEAL_FAILED, segment=entry.segment, reason=segment.code)
-                continue
-            if segment is None:
-                _log.error(Event.SEGMENT_QUARANTINED, segment=entry.segment)
-                left.remove(entry)
-                self._bounds.pop(entry.segment, None)
-                continue
-            bound = self._bounds.get(entry.segment, NOTHING)
-            try:
-                closed = await self._segments.close_leftover(
-                    segment, watermark=bound.wall, monotonic=bound.monotonic, reasons=(Reason.GUARD_AWAY,)
-                )
-                reached(FaultPoint.LEFTOVER_CUT)
-                await self._audit.commit(closed.entry())
-                reached(FaultPoint.LEFTOVER_CLOSED)
-                _log.warning(
-                    Event.SEGMENT_CLOSED,
-                    recording=segment.recording,
-                    segment=segment.segment,
-                    reason=Reason.GUARD_AWAY.value,
-                    kept_ms=closed.kept_ms,
-                    cut_ms=closed.cut_ms,
-                )
-            except AuditFailed:
-                raise
-            except PbxguardError as error:
-                _log.error(Event.RECORDING_SEAL_FAILED, segment=entry.segment, reason=error.code)
-                continue
-            left.remove(entry)
-            self._bounds.pop(entry.segment, None)
-
-    async def _stop_leftover(self, entry: AuditEntry, boot: str) -> OpenSegment | PbxguardError | None:
-        """Its segment, once its recorder runs no more; why it could not be stopped; None when it cannot be read."""
-        try:
-            segment = OpenSegment.from_data(entry.data or {})
-        except (KeyError, TypeError, ValueError):
-            return None
-        try:
-            handle = await self._recorder.find(segment.leg, segment.segment) if segment.boot == boot else None
-            if handle is not None and await self._recorder.stop(handle):
-                self._guard.supervisor.expect_stop(segment.leg)
-        except PbxguardError as error:
-            return error
-        return segment
-
     async def _numbering(
         self, snapshot: SnapshotTaken, channels: Sequence[Uniqueid], left: Sequence[AuditEntry]
     ) -> dict[RecordingId, int]:
@@ -312,7 +230,7 @@ class Recovery:
         numbering: dict[RecordingId, int] = {}
         unsealed = set(await self._audit.unsealed())
         # Also those whose segments could not be closed just now: their recorder may still write to its files.
-        unsealed |= {RecordingId(entry.recording) for entry in left}
+        unsealed |= {RecordingId(entry.recording) for entry in left} | self.leftovers.recordings
         for channel in channels:
             recording = recording_id(self._node, snapshot.boot, channel)
             if recording in unsealed:
@@ -321,6 +239,17 @@ class Recovery:
                 # came twice would write over the files of the first.
                 numbering[recording] = max((_number(e.segment) for e in entries if e.kind == PERMITTED), default=0)
         return numbering
+
+
+def _readable(left: Sequence[AuditEntry], mark: Watermark) -> Iterator[tuple[OpenSegment, Bound]]:
+    """Those that can be read, and up to when each is proven; the others are told of, and nobody waits for them."""
+    for entry in left:
+        try:
+            segment = OpenSegment.from_data(entry.data or {})
+        except (KeyError, TypeError, ValueError):
+            _log.error(Event.SEGMENT_QUARANTINED, segment=entry.segment)
+        else:
+            yield segment, mark.revoked.get(entry.segment, mark.bound)
 
 
 def _outcome(recording: RecordingId, first: AuditEntry, known: Mapping[str, Any] | None) -> CallOutcome:
@@ -351,41 +280,3 @@ def _number(segment: str) -> int:
     """Of a segment's id (`segment_id`); 0 for another text."""
     digits = segment.rpartition("-")[2]
     return int(digits) if digits.isascii() and digits.isdigit() else 0
-
-
-def _read(path: Path, machine: str) -> Watermark:
-    """Of another boot of the machine, or an unknown one, the monotonic moments mean nothing here."""
-    try:
-        data = json.loads(path.read_text())
-        unheld = frozenset(Uniqueid(str(channel)) for channel in data["unheld"])
-        same = bool(machine) and data.get("machine") == machine
-
-        def bound(wall: Any, monotonic: Any = None) -> Bound:
-            return Bound(float(wall), float(monotonic) if same and monotonic is not None else None)
-
-        # An earlier version wrote moments of the wall clock alone.
-        revoked = {
-            str(segment): bound(*proven) if isinstance(proven, list) else bound(proven)
-            for segment, proven in data["revoked"].items()
-        }
-        last = bound(data["at"], data.get("monotonic"))
-        return Watermark(last.wall, str(data["boot"]), unheld, revoked, last.monotonic)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
-        return Watermark(0.0, "", frozenset())
-
-
-def _write(path: Path, mark: Watermark, machine: str) -> None:
-    part = path.with_suffix(".part")
-    data = {
-        "at": mark.at,
-        "monotonic": mark.monotonic,
-        "machine": machine,
-        "boot": mark.boot,
-        "unheld": sorted(mark.unheld),
-        "revoked": {segment: [bound.wall, bound.monotonic] for segment, bound in mark.revoked.items()},
-    }
-    reached(FaultPoint.WATERMARK_WRITING)
-    part.write_text(json.dumps(data))
-    reached(FaultPoint.WATERMARK_WRITTEN)
-    os.replace(part, path)
-    reached(FaultPoint.WATERMARK_REPLACED)

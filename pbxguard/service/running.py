@@ -77,7 +77,8 @@ class Running:
 
     async def why(self, who: str, since: datetime | None) -> Sequence[CallView]:
         """As `service.calls.why`."""
-        return await calls.why(self._index, who, since=since, country=self._policy().country)
+        waiting = self._guard.health.waiting
+        return await calls.why(self._index, who, since=since, country=self._policy().country, waiting=waiting)
 
     async def set_switch(self, on: bool) -> None:
         """Set Asterisk's global variable, which every door reads, and tell the guard. Raises ConnectionFailed."""

@@ -2,13 +2,15 @@
 
 Owns the order of the steps. Each can be repeated: a recording is sealed once however often it is asked for, and a
 crash between any two steps loses nothing, because the spool goes only after the index has the recording, and the audit
-line ``recording.sealed`` comes last. What is sealed depends on no clock.
+line ``recording.sealed`` comes last. It is sealed whole: while a segment of it is not closed, it waits. What is sealed
+depends on no clock.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -20,17 +22,15 @@ from pbxguard.archive.files import CallerIdStyle, day_folder, stem
 from pbxguard.archive.spool import Spool
 from pbxguard.core.commands import CallOutcome
 from pbxguard.core.defaults import CONTRACT_EVIDENCE
-from pbxguard.core.errors import NotFound, StorageFailed
+from pbxguard.core.errors import NotFound, SegmentsOpen, StorageFailed
 from pbxguard.core.facts import MarkedPrivate
-from pbxguard.core.ids import RecordingId
+from pbxguard.core.ids import RecordingId, SegmentId
 from pbxguard.core.manifest import Objection, SealedFile, Sealing, build, canonical, tags
 from pbxguard.core.policy import Policy
 from pbxguard.core.purposes import Direction, OnObjection
 from pbxguard.core.reasons import Reason
 from pbxguard.core.remembered import BOUND, fact_of
-from pbxguard.core.segments import (
-    CLOSED,
-)
+from pbxguard.core.segments import CLOSED, PERMITTED
 from pbxguard.core.segments import ClosedSegment as ClosedSegment
 from pbxguard.core.segments import OpenSegment as OpenSegment
 from pbxguard.fault_points import FaultPoint, reached
@@ -86,22 +86,26 @@ class Sealer:
         segments: Sequence[ClosedSegment] = (),
         *,
         lock: bool = False,
+        never: Collection[SegmentId] = (),
     ) -> RecordingRow | None:
         """Seal what was kept into one file, once; None when nothing was, or when it is destroyed.
 
         Segments that the audit log knows and the caller does not are added, so that after a restart nothing need be
-        given. `lock`: it is disputed, nobody plays it before the officer decides. Raises StorageFailed, AuditFailed;
-        then the spool still has everything and the same call may be made again.
+        given. `lock`: it is disputed, nobody plays it before the officer decides. `never`: segments whose recorder was
+        never asked for, whatever the audit log says. Raises SegmentsOpen, StorageFailed, AuditFailed; then the spool
+        still has everything and the same call may be made again.
         """
         async with self._alone(recording):
             entries = await self._audit.of_recording(recording)
             ordered = _all_segments(segments, entries)
+            waiting = _still_open(entries, {*never, *(segment.segment for segment in ordered)})
+            openings = [*(segment.opening for segment in ordered), *waiting]
             done = {entry.kind for entry in entries}
-            said = await self._said(ordered)
+            said = await self._said(openings)
             objections = _objections(said)
-            effects = self._effects(ordered, objections)
+            effects = self._effects(openings, objections)
             row = await self._indexed(recording)
-            permitted = {name for segment in ordered for name in segment.opening.purposes}
+            permitted = {name for opening in openings for name in opening.purposes}
             all_destroy = set(effects) == permitted and set(effects.values()) == {OnObjection.DESTROY}
             # What is in the index is destroyed by `Retention`, which knows of the row.
             private = any(isinstance(fact := fact_of(entry), MarkedPrivate) and fact.late for entry in said)
@@ -109,8 +113,10 @@ class Sealer:
                 await self._destroy(recording, ordered, Reason.MARKED_PRIVATE if private else Reason.OBJECTED)
                 done.add(DESTROYED)
             if done & {DESTROYED, EMPTY}:
-                await self._erase(recording, ordered)
+                await self._erase(recording, ordered, whole=DESTROYED in done)
                 return None
+            if row is None and waiting:
+                raise SegmentsOpen(f"{len(waiting)} segments are not closed yet")
             if row is None:
                 lock = lock or OnObjection.LOCK in effects.values() or any(s.lock for s in ordered)
                 row = await self._seal(outcome, ordered, lock, objections, frozenset(effects))
@@ -142,13 +148,14 @@ class Sealer:
         """
         async with self._alone(recording):
             entries = await self._audit.of_recording(recording)
-            if {entry.kind for entry in entries} & {SEALED, EMPTY, DESTROYED}:
-                await self._erase(recording, _all_segments((), entries))
+            kinds = {entry.kind for entry in entries}
+            if kinds & {SEALED, EMPTY, DESTROYED}:
+                await self._erase(recording, _all_segments((), entries), whole=DESTROYED in kinds)
 
     async def _destroy(self, recording: RecordingId, segments: Sequence[ClosedSegment], reason: Reason) -> None:
         for folder in sorted({day_folder(segment.begin_utc) for segment in segments}):
             await self._archive.clear(folder, recording)
-        await self._erase(recording, segments)
+        await self._erase(recording, segments, whole=True)
         call = segments[0].opening.call if segments else ""
         data = {"reason": reason.value, "sealed": False, "segments": len(segments)}
         await self._note(DESTROYED, recording, call, segments, data)
@@ -258,20 +265,20 @@ class Sealer:
             written_acceptance_required=direction == Direction.OUTBOUND.value and CONTRACT_EVIDENCE in sealing.purposes,
         )
 
-    async def _said(self, segments: Sequence[ClosedSegment]) -> list[AuditEntry]:
+    async def _said(self, openings: Sequence[OpenSegment]) -> list[AuditEntry]:
         """What became known of the parties who were told."""
-        channels = sorted({told.channel for s in segments for told in s.opening.told})
-        boots = sorted({segment.opening.boot for segment in segments})
+        channels = sorted({told.channel for opening in openings for told in opening.told})
+        boots = sorted({opening.boot for opening in openings})
         return [entry for boot in boots for entry in await self._audit.of_channels(boot, channels)]
 
-    def _effects(self, segments: Sequence[ClosedSegment], objections: Sequence[Objection]) -> Mapping[str, OnObjection]:
+    def _effects(self, openings: Sequence[OpenSegment], objections: Sequence[Objection]) -> Mapping[str, OnObjection]:
         """What the objections do, by purpose of the permits; without those that an objection does not stop.
 
         Read from the audit log at each attempt: who restarts in between knows it too.
         """
         known = self._policy().purposes
         found: dict[str, OnObjection] = {}
-        for name in {name for segment in segments for name in segment.opening.purposes}:
+        for name in {name for opening in openings for name in opening.purposes}:
             effect = known[name].on_objection if name in known else OnObjection.LOCK
             objected = any(not o.purposes or name in o.purposes for o in objections)
             if objected and effect is not OnObjection.IGNORE:
@@ -284,9 +291,13 @@ class Sealer:
         except NotFound:
             return None
 
-    async def _erase(self, recording: RecordingId, segments: Sequence[ClosedSegment]) -> None:
-        for segment in segments:
-            await self._spool.threads.run(self._spool.erase, segment.segment)
+    async def _erase(self, recording: RecordingId, segments: Sequence[ClosedSegment], *, whole: bool = False) -> None:
+        """These segments; `whole`: what is not closed yet as well, of a recording that is destroyed."""
+        names = {segment.segment for segment in segments}
+        if whole:
+            names |= set(await self._spool.threads.run(self._spool.of_recording, recording))
+        for name in sorted(names):
+            await self._spool.threads.run(self._spool.erase, name)
         await self._archive.threads.run(self._clear_work, recording)
 
     def _work_file(self, recording: RecordingId) -> Path:
@@ -345,6 +356,16 @@ def _objections(said: Sequence[AuditEntry]) -> tuple[Objection, ...]:
         purposes = tuple(sorted(str(name) for name in data.get("purposes", ())))
         found.setdefault((by, purposes), Objection(by, purposes, entry.at))
     return tuple(sorted(found.values(), key=lambda objection: (objection.at, objection.channel)))
+
+
+def _still_open(entries: Sequence[AuditEntry], closed: Collection[SegmentId]) -> list[OpenSegment]:
+    """Those permitted and not closed. A line that cannot be read is nobody's: what it was about is quarantined."""
+    found = []
+    for entry in entries:
+        if entry.kind == PERMITTED and entry.segment not in closed:
+            with contextlib.suppress(KeyError, TypeError, ValueError):
+                found.append(OpenSegment.from_data(entry.data or {}))
+    return found
 
 
 def _all_segments(given: Sequence[ClosedSegment], entries: Sequence[AuditEntry]) -> tuple[ClosedSegment, ...]:

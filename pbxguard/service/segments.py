@@ -150,18 +150,27 @@ class Segments:
         return await self._cut(segment, captured, span, reasons, notes, growth.before(proven))
 
     async def close_leftover(
-        self, segment: OpenSegment, *, watermark: float, reasons: Sequence[Reason], monotonic: float | None = None
+        self,
+        segment: OpenSegment,
+        *,
+        watermark: float,
+        reasons: Sequence[Reason],
+        monotonic: float | None = None,
+        gone: float | None = None,
     ) -> ClosedSegment:
-        """Cut what a dead pbxguard left at its watermark, once its recorder is known to be gone.
+        """Cut what a dead pbxguard left at its watermark, once its recorder is known to be gone: since `gone`
+        (monotonic), or just now.
 
         `watermark` is when the last beat that came back was sent, in wall-clock seconds; `monotonic` the same on the
         monotonic clock, unless the machine was started since. By that clock a step of the wall clock cuts nothing
         short and lets nothing through: where the files' mtime cannot be believed, they may have been written until
-        now. By the wall clock alone nothing is kept that does not fit it. Raises StorageFailed while the spool cannot
-        be looked at: then it is still open, and is tried again.
+        their recorder was gone. By the wall clock alone nothing is kept that does not fit it. Raises StorageFailed
+        while the spool cannot be looked at: then it is still open, and is tried again.
         """
         notes = [CUT_AT_WATERMARK]
-        if not await self._spool.wait_complete(segment.segment, COMPLETE_SECONDS):
+        self.growth.close(segment.segment)
+        complete = await self._spool.wait_complete(segment.segment, COMPLETE_SECONDS)
+        if not complete:
             notes.append(STILL_WRITTEN)
         captured = await self._spool.threads.run(self._spool.captured, segment.segment)
         span = _Span(0.0, 0.0, -math.inf)
@@ -173,7 +182,10 @@ class Segments:
             if written is None:
                 notes.append(WALL_CLOCK_STEPPED)
             if segment.opened <= monotonic:
-                span = _Span(0.0, recorder_end(now, written) - segment.opened, monotonic - segment.opened)
+                # Files that changed later were written by somebody whom we do not know to be gone.
+                stopped = gone if gone is not None and written is None and complete else now
+                end = recorder_end(stopped, written)
+                span = _Span(0.0, end - segment.opened, monotonic - segment.opened)
         else:
             zero = segment.opened + segment.wall_offset
             # More sound than time: the wall clock went back meanwhile, and nothing can be placed.

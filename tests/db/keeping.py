@@ -84,6 +84,7 @@ class Keeping:
     segments: Segments
     sealer: Sealer
     retention: Retention
+    guard: Guard
     recovery: Recovery
 
 
@@ -155,7 +156,7 @@ async def opened(folder: Path) -> AsyncIterator[Keeping]:
                 watermark=folder / "archive" / ".work" / "watermark",
             )
             retention = Retention(index=index, audit=audit, archive=archive)
-            yield Keeping(folder, audit, index, spool, segments, sealer, retention, recovery)
+            yield Keeping(folder, audit, index, spool, segments, sealer, retention, guard, recovery)
     finally:
         await database.close()
 
@@ -233,10 +234,7 @@ class Course:
     async def open(self) -> None:
         """Its guard dies: a watermark, and a segment without an end."""
         await self.captured(OPEN, 1, 1.2, CONTRACT_EVIDENCE)
-        mark = {"at": time.time() - 0.1, "boot": BOOT, "unheld": [], "revoked": {}}
-        path = self._parts.folder / "archive" / ".work" / "watermark"
-        path.with_suffix(".part").write_text(json.dumps(mark))
-        os.replace(path.with_suffix(".part"), path)
+        mark(self._parts.folder)
 
     async def captured(self, call: str, number: int, seconds: float, purpose: PurposeName) -> OpenSegment:
         """Permitted, and written by Asterisk in two goes."""
@@ -260,6 +258,14 @@ class Course:
     def promise(self, what: str, call: str) -> None:
         with (self._parts.folder / "promised").open("ab", buffering=0) as file:
             file.write(f"{what} {call}\n".encode())
+
+
+def mark(folder: Path) -> None:
+    """A watermark of a moment ago."""
+    path = folder / "archive" / ".work" / "watermark"
+    written = {"at": time.time() - 0.1, "boot": BOOT, "unheld": [], "revoked": {}}
+    path.with_suffix(".part").write_text(json.dumps(written))
+    os.replace(path.with_suffix(".part"), path)
 
 
 def _earlier(segment: OpenSegment, seconds: float) -> str:

@@ -1,4 +1,5 @@
-"""What pbxguard did not see, or saw done by others: lost and doubled events, and a recorder that somebody else stops.
+"""What pbxguard did not see, or saw done by others: lost and doubled events, a recorder that somebody else stops, and
+what it left behind on a disk that cannot be looked at.
 
 A lost event is found by holding Asterisk's lists against what its events said, twice within ten seconds; what was
 recorded since the picture was last right is cut away. All calls overlap; each rule of the proxy is for one of them.
@@ -7,15 +8,19 @@ recorded since the picture was last right is cut away. All calls overlap; each r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
+import pytest
 import pytest_asyncio
 
 from tests.lab import ami as lab_ami
 from tests.lab import asterisk_tree, checker, measure
 from tests.lab.evidence import manifest, reasons, until_recorded
-from tests.lab.installation import Installation
+from tests.lab.installation import POLL_S, Installation
 from tests.lab.phone import Phone, PhoneCall, Phones
 from tests.lab.proxy import Event, Rule
 from tests.lab.signals import VOICES, Chirp, Tone
@@ -26,7 +31,9 @@ FOUND_S = 20.0
 """Two looks, five seconds apart, and what a busy machine adds."""
 TALK_S = 2.5
 LOST_S = 0.6
-HANGUP, ENTER, UNHOLD, DOUBLED, STOPPED = (f"+3161234720{n}" for n in range(1, 6))
+DEATH_S = 1.6
+"""The same of a talk in which the guard dies: the age of the watermark, and of its beat on a busy machine."""
+HANGUP, ENTER, UNHOLD, DOUBLED, STOPPED, LIVES, LEAVES = (f"+3161234720{n}" for n in range(1, 8))
 THIRD = "+31612347209"
 ROOM = "8801"
 DIALPLAN = f"""
@@ -204,3 +211,78 @@ async def test_a_recorder_that_somebody_else_stopped_is_told_and_started_anew(of
     assert [segment["kept_samples"] / 8000 > TALK_S - LOST_S for segment in kept] == [True, True]
     # Nobody else's: our own stops, of this and the other calls, are told of by the same event.
     assert len(site.events("recorder.stopped_by_other")) == told + 1
+
+
+@contextlib.contextmanager
+def out_of_sight(site: Installation) -> Iterator[None]:
+    """pbxguard cannot look at its spool; Asterisk has its files open, and everything is there again afterwards."""
+    kept = site.spool.rename(site.spool.with_name("spool.away"))
+    site.spool.write_text("")
+    try:
+        yield
+    finally:
+        site.spool.unlink()
+        kept.rename(site.spool)
+
+
+async def until(true: Callable[[], Awaitable[bool]], what: str) -> None:
+    end = time.monotonic() + FOUND_S
+    while not await true():
+        assert time.monotonic() < end, what
+        await asyncio.sleep(POLL_S)
+
+
+async def test_what_cannot_be_cut_after_a_death_is_waited_for_and_sealed_with_the_rest(
+    office: Office, meeting: Meeting
+) -> None:
+    """Of one call that ended while nobody was there, and one that went on: each has two segments, the second left."""
+    site = office.site
+    (stays, one), (leaves, two) = [await office.inbound(*call) for call in ((LIVES, "101"), (LEAVES, "103"))]
+    await stays.talk(TALK_S)
+    for number, leg in ((LIVES, one), (LEAVES, two)):
+        await leg.hold()
+        await until_recorded(site, number, on=False)
+        await leg.unhold()
+        await until_recorded(site, number)
+    await stays.talk(TALK_S)
+    process, told = site.process, len(site.events())
+    assert process is not None
+    process.kill()
+    await process.wait()
+    await leaves.hangup()
+    await site.ami_proxy.shut()  # it is not to see Asterisk before its disk is gone
+    starting = asyncio.create_task(site.start())
+
+    async def says(**what: object) -> bool:
+        status = await site.status()
+        return bool(status) and all(status[key] == value for key, value in what.items())
+
+    try:
+        await until(says, "a service that answers")
+        with out_of_sight(site):
+            await site.ami_proxy.open()
+
+            async def known() -> bool:
+                return "segment.unclosed" in (await site.status())["troubles"]
+
+            await until(known, "a segment that cannot be closed")
+            await stays.hangup()
+            await until(partial(says, waiting_to_seal=2), "two recordings that wait")
+            assert "it waits in the spool" in (await site.run("why", LEAVES)).out
+            assert "trouble: segment.unclosed. What an ended" in (await site.run("status", check=False)).out
+            assert [site.files(number) for number in (LIVES, LEAVES)] == [[], []]
+        await starting
+    finally:
+        starting.cancel()
+    for number in (LIVES, LEAVES):
+        file = await site.sealed(number)
+        own, others = checker.read(file)
+        assert measure.voices(own, CUSTOMER) == {f"{AGENT_HZ:g}"}
+        assert measure.voices(others, CUSTOMER) == {"chirp"}
+        kept = [segment["kept_samples"] / own.rate for segment in manifest(file)["segments"]]
+        assert [kept[0] > TALK_S - LOST_S, kept[1] > TALK_S - DEATH_S] == [True, True], kept
+        assert sum(kept) == pytest.approx(len(own.samples) / own.rate)
+    await until(partial(says, waiting_to_seal=0, troubles=[]), "nothing that waits")
+    assert [path for path in site.leftovers() if ".sln" in path.name] == []
+    lines = [line["event"] for line in site.events()[told:]]
+    assert [lines.count(name) for name in ("segment.unclosed", "segment.recovered", "sealing.failed")] == [1, 1, 0]

@@ -123,6 +123,12 @@ async def test_a_call_that_is_being_recorded_says_so_even_before_it_is_sealed() 
     assert "not sealed yet" in await line(ROW)
 
 
+async def test_a_recording_that_waits_to_be_sealed_says_why_and_where_to_look() -> None:
+    (view,) = await why(Shelf([ROW]), "100", waiting={RecordingId("rec1"): "segment_open"})
+    assert "recorded; not sealed yet, it waits in the spool (segment_open): `pbxguard status`" in says(view)
+    assert "wacht in de spool (segment_open)" in says(CallView.from_json(view.as_json()), "nl")
+
+
 @pytest.mark.parametrize("reason", list(Reason))
 @pytest.mark.parametrize("language", ["nl", "en"])
 async def test_every_reason_can_be_told(reason: Reason, language: str) -> None:

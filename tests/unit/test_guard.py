@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -42,6 +43,7 @@ from pbxguard.core.supervisor import Supervisor
 from pbxguard.metrics import Metrics
 from pbxguard.service.clock import SystemClock
 from pbxguard.service.guard import Guard
+from pbxguard.service.leftovers import Leftovers
 from pbxguard.service.sealing import Sealer
 from pbxguard.service.segments import Segments
 from tests.unit.test_sealing import MemoryAudit, MemoryIndex
@@ -329,6 +331,65 @@ async def test_a_fault_in_a_segment_stops_its_recorder_and_spares_the_others(
     await site.until(lambda: not site.guard.supervisor.closing, "given up")
     await site.guard.put(SnapshotTaken("boot"))
     await site.until(lambda: site.guard.waiting == 0, "still taking facts")
+
+
+async def test_what_a_fault_leaves_open_is_closed_by_another_and_sealed_whole(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both segments are in the one recording, which waited for the first."""
+    guard, audit, clock = site.guard, site.audit, site.clock
+    segments = guard._segments
+    monkeypatch.setattr("pbxguard.service.guard.OPEN_RETRY_SECONDS", 0.05)
+    left = guard.leftovers = Leftovers(
+        supervisor=guard.supervisor, audit=audit, recorder=site.pbx, segments=segments, clock=clock,
+        troubles=guard.health,
+    )  # fmt: skip
+    close, looked = segments.close, segments.close_leftover
+
+    async def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    await site.bridged()
+    await site.until(lambda: "start 1" in site.pbx.log, "started")
+    began = clock.now()
+    await site.until(lambda: guard.beat > began + 1.2, "proven beyond the second that was written")
+    monkeypatch.setattr(segments, "close", broken)
+    monkeypatch.setattr(segments, "close_leftover", broken)
+    await site.facts(BridgeLeft(BRIDGE, CUSTOMER))
+    await site.until(lambda: len(left) == 1, "left open")
+    monkeypatch.setattr(segments, "close", close)
+    await site.facts(BridgeEntered(BRIDGE, CUSTOMER))
+    await site.until(lambda: "start 2" in site.pbx.log, "started again")
+    began = clock.now()
+    await site.until(lambda: guard.beat > began + 1.2, "proven again")
+    await site.hung_up()
+    await site.until(lambda: guard.health.troubles == ("segment.unclosed",), "told of")
+    assert not site.index.rows
+    assert len(list(site.spool.iterdir())) == 4
+    monkeypatch.setattr(segments, "close_leftover", looked)
+    await site.until(lambda: site.index.rows, "sealed")
+    (row,) = site.index.rows.values()
+    assert row.duration_ms > 2 * 1000 - 200  # but a cut's guard
+    await site.until(lambda: not guard.health.troubles and not list(site.spool.iterdir()), "over")
+
+
+async def test_nothing_starts_on_a_leg_whose_last_recorder_may_still_run(site: Site) -> None:
+    guard = site.guard
+    asked = asyncio.Event()
+    answered = asyncio.Event()
+
+    class Leftover:
+        async def recorder_gone(self, leg: Uniqueid) -> None:
+            assert leg == AGENT
+            asked.set()
+            await answered.wait()
+
+    guard.leftovers = cast(Any, Leftover())
+    await site.bridged()
+    await site.until(asked.is_set, "asked")
+    assert not [line for line in site.pbx.log if line.startswith("start")]
+    answered.set()
+    await site.until(lambda: "start 1" in site.pbx.log, "started")
 
 
 async def test_a_changed_number_is_written_down_as_a_doubt(site: Site) -> None:

@@ -13,7 +13,7 @@ import structlog
 
 from pbxguard.core.errors import AuditFailed
 from pbxguard.core.facts import AuditHealthy, Fact, SpoolHasRoom
-from pbxguard.core.ids import RecordingId
+from pbxguard.core.ids import RecordingId, SegmentId
 from pbxguard.core.records import AuditEntry, SpoolState
 from pbxguard.logs import Event
 from pbxguard.service import health as module
@@ -182,6 +182,30 @@ async def test_many_recordings_that_wait_are_one_alert_and_one_word_when_all_are
     assert found.count(("warning", Event.RECORDING_SEAL_FAILED)) == 3
     assert found[-1] == ("warning", Event.SEALING_RECOVERED)
     assert place.health.waiting_to_seal == 0
+
+
+async def test_a_recording_that_is_not_whole_yet_waits_and_is_no_trouble_of_the_archives(
+    place: Place, lines: Any
+) -> None:
+    recording, segment = RecordingId("r"), SegmentId("r-001")
+    place.health.seal_failed(recording, "segment_open")
+    assert (place.health.waiting, place.health.troubles, told(lines)) == ({recording: "segment_open"}, (), [])
+    for _ in range(2):
+        place.health.segment_unclosed(segment, recording, "storage_failed")
+    assert place.health.troubles == ("segment.unclosed",)
+    place.health.segment_closed(segment)
+    place.health.seal_failed(recording, "storage_failed")
+    assert place.health.troubles == ("sealing.failed",)
+    place.health.seal_ended(recording)
+    assert not place.health.waiting
+    assert not place.health.troubles
+    assert told(lines) == [
+        ("critical", Event.SEGMENT_UNCLOSED),
+        ("warning", Event.SEGMENT_RECOVERED),
+        ("critical", Event.SEALING_FAILED),
+        ("warning", Event.RECORDING_SEAL_FAILED),
+        ("warning", Event.SEALING_RECOVERED),
+    ]
 
 
 async def test_recorders_that_leave_nothing_are_one_alert_until_one_leaves_something(place: Place, lines: Any) -> None:

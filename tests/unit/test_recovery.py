@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from pbxguard.core.commands import Command, StartRecording
-from pbxguard.core.errors import AuditFailed, ConnectionFailed
+from pbxguard.core.errors import AuditFailed, ConnectionFailed, StorageFailed
 from pbxguard.core.facts import (
     AuditHealthy,
     BeatReturned,
@@ -33,6 +34,7 @@ from pbxguard.core.reasons import Reason
 from pbxguard.core.records import AuditEntry
 from pbxguard.core.segments import CLOSED, PERMITTED, OpenSegment
 from pbxguard.core.supervisor import Supervisor
+from pbxguard.service.leftovers import Leftovers
 from pbxguard.service.recovery import WATERMARK_SECONDS, Recovery
 from tests.property.world import PROOF, disclosure_key, make_policy
 
@@ -106,6 +108,8 @@ class Guard:
     beat: float = 1.0
     ended: dict[SegmentId, float] = field(default_factory=dict)
     own: set[SegmentId] = field(default_factory=set)
+    health: Troubles = field(default_factory=lambda: Troubles())
+    leftovers: Leftovers | None = None
 
     def runs(self, segment: SegmentId) -> bool:
         return segment in self.own
@@ -115,6 +119,19 @@ class Guard:
 
     def handle(self, *facts: Fact) -> list[Command]:
         return [command for fact in facts for command in self.supervisor.handle(fact, 1.0)]
+
+
+@dataclass
+class Troubles:
+    """What an operator is told."""
+
+    unclosed: dict[SegmentId, str] = field(default_factory=dict)
+
+    def segment_unclosed(self, segment: SegmentId, recording: RecordingId, reason: str) -> None:
+        self.unclosed[segment] = reason
+
+    def segment_closed(self, segment: SegmentId) -> None:
+        self.unclosed.pop(segment, None)
 
 
 @dataclass
@@ -140,7 +157,7 @@ class Tools:
             raise ConnectionFailed("AMI", "no answer")
 
     async def close_leftover(
-        self, segment: OpenSegment, *, watermark: float, monotonic: float | None, reasons: Sequence[Reason]
+        self, segment: OpenSegment, *, watermark: float, monotonic: float | None, gone: float, reasons: Sequence[Reason]
     ) -> Any:
         self.log.append("close")
         self.proven[segment.segment] = datetime.fromtimestamp(watermark, UTC)
@@ -170,6 +187,12 @@ def recovery(
         look_anew=look_anew,
         **parts,
     )
+
+
+async def recovered(keeper: Recovery) -> None:
+    """It saw a snapshot, and tried to close what was left."""
+    await keeper.before_snapshot(snapshot())
+    await keeper.leftovers.close_due()
 
 
 async def lived(folder: Path, clock: Clock, *last: Fact, boot: str = "boot") -> None:
@@ -328,7 +351,7 @@ async def test_what_was_revoked_before_the_last_beat_is_proven_no_further_than_w
     await watched(before, tmp_path)
 
     audit, tools = Audit(left=[left_open(segment) for segment in (running, stopping, unproven)]), Tools()
-    await recovery(Guard(), Clock(), tmp_path, audit, tools).before_snapshot(snapshot())
+    await recovered(recovery(Guard(), Clock(), tmp_path, audit, tools))
     assert tools.proven[running] == NOON + timedelta(seconds=8)
     assert tools.proven[stopping] == NOON + timedelta(seconds=4)
     assert tools.proven[unproven] == datetime.fromtimestamp(0, UTC)
@@ -339,7 +362,7 @@ async def test_a_segment_of_this_run_is_nobodys_leftover(tmp_path: Path) -> None
     segment, old = segment_id(RECORDING, 2), segment_id(RECORDING, 1)
     tools = Tools()
     audit = Audit(left=[left_open(old), left_open(segment)])
-    await recovery(Guard(own={segment}), Clock(), tmp_path, audit, tools).before_snapshot(snapshot())
+    await recovered(recovery(Guard(own={segment}), Clock(), tmp_path, audit, tools))
     assert set(tools.proven) == {old}
 
 
@@ -352,17 +375,17 @@ async def test_a_leftover_that_could_not_be_closed_keeps_its_watermark_and_is_tr
 
     audit, deaf = Audit(left=[left_open(segment)]), Tools(answers=False)
     second = recovery(Guard(beat=900.0), Clock(), tmp_path, audit, deaf)
-    await second.before_snapshot(snapshot())
+    await recovered(second)
     (tmp_path / "watermark").unlink()
     await watched(second, tmp_path)
     assert deaf.proven == {}
 
     tools = Tools()
-    await recovery(Guard(), Clock(), tmp_path, Audit(left=[left_open(segment)]), tools).before_snapshot(snapshot())
+    await recovered(recovery(Guard(), Clock(), tmp_path, Audit(left=[left_open(segment)]), tools))
     assert tools.proven == {segment: NOON + timedelta(seconds=2)}
 
     deaf.answers = True
-    await second.before_snapshot(snapshot())
+    await recovered(second)
     assert deaf.proven == {segment: NOON + timedelta(seconds=2)}
     assert audit.left == []
 
@@ -382,7 +405,7 @@ async def test_on_the_same_boot_of_the_machine_leftovers_are_bounded_by_its_mono
 
     audit, tools = Audit(left=[left_open(segment) for segment in (running, stopping, unproven)]), Tools()
     stepped = Clock(NOON + timedelta(hours=1))
-    await recovery(Guard(), stepped, tmp_path, audit, tools, machine=machine).before_snapshot(snapshot())
+    await recovered(recovery(Guard(), stepped, tmp_path, audit, tools, machine=machine))
     assert tools.monotonic == {segment_id(RECORDING, number): at for number, at in monotonic.items()}
     assert tools.proven[running] == NOON + timedelta(seconds=8)
 
@@ -403,12 +426,77 @@ async def test_a_step_of_the_wall_clock_makes_no_hold_unknown(step: timedelta, t
         assert any(isinstance(command, StartRecording) for command in commands) is recorded
 
 
-async def test_all_leftover_recorders_are_stopped_before_the_first_is_closed(tmp_path: Path) -> None:
+async def test_leftover_recorders_are_stopped_before_the_core_sees_the_picture_and_cut_beside_it(
+    tmp_path: Path,
+) -> None:
     segments = [segment_id(RECORDING, number) for number in range(1, 6)]
     tools = Tools()
     audit = Audit(left=[left_open(segment) for segment in segments])
-    await recovery(Guard(), Clock(), tmp_path, audit, tools).before_snapshot(snapshot())
+    keeper = recovery(Guard(), Clock(), tmp_path, audit, tools)
+    await keeper.before_snapshot(snapshot())
+    assert tools.log == ["stop"] * 5
+    await keeper.leftovers.close_due()
     assert tools.log == ["stop"] * 5 + ["close"] * 5
+
+
+class Stuck(Tools):
+    """A spool that cannot be looked at."""
+
+    async def close_leftover(self, segment: OpenSegment, **_: Any) -> Any:
+        self.log.append("close")
+        raise StorageFailed("no disk")
+
+
+async def test_a_leftover_that_cannot_be_closed_is_tried_ever_more_seldom_and_told_until_it_is(tmp_path: Path) -> None:
+    segment, tools, clock, guard = segment_id(RECORDING, 1), Stuck(), Clock(), Guard()
+    keeper = recovery(guard, clock, tmp_path, Audit(left=[left_open(segment)]), tools)
+    await keeper.before_snapshot(snapshot())
+    tried = []
+    for _ in range(2000):
+        before = len(tools.log)
+        await keeper.leftovers.close_due()
+        if len(tools.log) > before:
+            tried.append(clock.monotonic - 1.0)
+        clock.monotonic += 0.1
+    pauses = [round(later - earlier) for earlier, later in pairwise(tried)]
+    assert pauses == [1, 2, 4, 8, 16, 30, 30, 30, 30, 30]
+    assert guard.health.unclosed == {segment: "storage_failed"}
+    assert tools.log.count("stop") == 1
+
+
+class Locked(Audit):
+    """Takes no line."""
+
+    async def commit(self, *entries: AuditEntry) -> None:
+        raise AuditFailed("locked")
+
+
+async def test_a_leftover_whose_line_cannot_be_written_is_open_still_and_the_audit_logs_alert_says_it(
+    tmp_path: Path,
+) -> None:
+    segment, clock, guard, tools = segment_id(RECORDING, 1), Clock(), Guard(), Tools()
+    keeper = recovery(guard, clock, tmp_path, Locked(left=[left_open(segment)]), tools)
+    await recovered(keeper)
+    assert (len(keeper.leftovers), guard.health.unclosed) == (1, {})
+    clock.monotonic += 2
+    await keeper.leftovers.close_due()
+    assert tools.log == ["stop", "close", "close"]
+
+
+async def test_a_recorder_that_does_not_answer_its_stop_keeps_its_leg_and_is_asked_again(tmp_path: Path) -> None:
+    segment, tools, clock, guard = segment_id(RECORDING, 1), Tools(answers=False), Clock(), Guard()
+    keeper = recovery(guard, clock, tmp_path, Audit(left=[left_open(segment)]), tools)
+    await recovered(keeper)
+    guard.handle(snapshot())
+    gone = asyncio.create_task(keeper.leftovers.recorder_gone(AGENT))
+    await asyncio.wait_for(keeper.leftovers.recorder_gone(CUSTOMER), 1)  # nothing ran there
+    await asyncio.sleep(0)
+    assert (gone.done(), tools.proven) == (False, {})
+    tools.answers = True
+    clock.monotonic += 5
+    await keeper.leftovers.close_due()
+    await asyncio.wait_for(gone, 1)
+    assert set(tools.proven) == {segment}
 
 
 @dataclass

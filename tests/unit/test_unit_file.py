@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pbxguard.settings.sections import ArchiveSettings, SpoolSettings
+
 UNIT = Path(__file__).resolve().parents[2] / "config" / "systemd" / "pbxguard.service"
 EXPOSURE = 2.0
 """Of 10, as `systemd-analyze security` counts; 1.3 when this was written."""
@@ -47,6 +49,12 @@ def test_it_can_do_little_on_the_machine() -> None:
     checked = analyze("security", "--offline=true", f"--threshold={threshold}", "--no-pager", str(UNIT))
     assert checked.returncode == 0, checked.stdout[-300:]
     assert analyze("security", "--offline=true", "--threshold=1", "--no-pager", str(UNIT)).returncode != 0
+
+
+def test_it_waits_for_the_disks_of_spool_and_archive() -> None:
+    """Else what an earlier one left open would seem to hold nothing, and be closed as empty."""
+    folders = {SpoolSettings().path, ArchiveSettings().root.parent}
+    assert {Path(folder) for folder in unit()["Unit"]["RequiresMountsFor"].split()} == folders
 
 
 def test_a_frozen_one_is_killed_and_whatever_ended_it_its_recorders_are_stopped() -> None:

@@ -15,7 +15,7 @@ from pbxguard.core.purposes import Direction, DisclosureKey, Mode
 from pbxguard.core.records import AuditEntry
 from pbxguard.core.remembered import fact_of
 from pbxguard.core.segments import ClosedSegment, OpenSegment
-from pbxguard.service.recovery import _read
+from pbxguard.service import watermark
 from pbxguard.service.verification import _verify_manifest
 from pbxguard.settings import load, load_ami
 from pbxguard.sound import convert, flac
@@ -109,7 +109,7 @@ def audit_data(data: bytes) -> None:
     with folder() as place:
         file = place / "watermark"
         file.write_bytes(rest)
-        mark = _read(file, "this boot")
+        mark = watermark.read(file, "this boot")
         require(isinstance(mark.at, float) and isinstance(mark.boot, str), "a watermark is one, or none")
 
 
