@@ -15,10 +15,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import uvloop
 
-from pbxguard.api import application, server
+from pbxguard.api import place
 from pbxguard.archive.files import CallerIdStyle, FileArchive
 from pbxguard.archive.spool import Spool
 from pbxguard.cli.context import retention_rules
@@ -57,6 +58,11 @@ from pbxguard.service.telling import Teller
 from pbxguard.settings import Settings, load, needs_restart
 from pbxguard.sound.prompts import Prompts
 from pbxguard.systemd import Systemd
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from pbxguard.service.view import ServiceView
 
 WORK = ".work"
 """Folder in the archive's root for files on their way, and for the watermark."""
@@ -335,7 +341,15 @@ class _Service:
 
     async def _serve_api(self) -> None:
         path = self._settings.socket.path
-        await server.serve(application.create(self._view), path, answers=self._answers.set)
+        bound = await asyncio.to_thread(place.bind, path)
+        try:
+            # Beside the look for another pbxguard: nobody's decision waits for it.
+            create, serve = await asyncio.to_thread(_api)
+            _spare_collections()
+            await serve(create(self._view), path, self._answers.set, bound)
+        finally:
+            bound.close()
+            place.remove(path)
 
     def _moves(self) -> bool:
         """Whether the guard does its work, or is known not to be able to: else we had better be killed."""
@@ -414,10 +428,20 @@ class _Service:
         return f"{len(self._supervisor.calls)} calls, {self._guard.running} being recorded{why}"
 
 
+def _api() -> tuple[Callable[[ServiceView], FastAPI], Callable[..., Awaitable[None]]]:
+    from pbxguard.api.application import create
+    from pbxguard.api.server import serve
+
+    return create, serve
+
+
 def _spare_collections() -> None:
-    """What is there now stays: a full collection that walked it would stop everything for 0.2 s, in a burst at that."""
-    gc.collect()
+    """What is there now stays: a full collection that walked it would stop everything for 0.2 s, in a burst at that.
+
+    Nor is any of it looked at now: loading leaves next to nothing to collect (`cli.run`).
+    """
     gc.freeze()
+    gc.enable()
 
 
 class _Sink:

@@ -1,22 +1,18 @@
-"""Serves the application on the Unix socket, for its owner and group only."""
+"""Serves the application on the Unix socket."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
-import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
 
-from pbxguard.core.errors import ConnectionFailed
+from . import place
 
-MODE = 0o660
-BACKLOG = 64
 GRACE_SECONDS = 2
 """How long a request may still take once the service stops."""
 
@@ -36,12 +32,15 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(app: FastAPI, path: Path, answers: Callable[[], None] = lambda: None) -> None:
-    """Serve until cancelled; `answers` is called once it does.
+async def serve(
+    app: FastAPI, path: Path, answers: Callable[[], None] = lambda: None, bound: socket.socket | None = None
+) -> None:
+    """Serve until cancelled; `answers` is called once it does. `bound`: its socket, where it was taken before.
 
-    Raises ConnectionFailed when another service answers there, or none may be made.
+    Raises ConnectionFailed as `place.bind` does.
     """
-    bound = await asyncio.to_thread(_bind, path)
+    if bound is None:
+        bound = await asyncio.to_thread(place.bind, path)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -59,49 +58,4 @@ async def serve(app: FastAPI, path: Path, answers: Callable[[], None] = lambda: 
         server.should_exit = True
         await asyncio.wait([serving], timeout=GRACE_SECONDS + 1)
         bound.close()
-        _remove(path)
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink()
-
-
-def _bind(path: Path) -> socket.socket:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _clear(path)
-        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            # Nobody can connect before listen(), when its mode is right already.
-            bound.bind(str(path))
-            os.chmod(path, MODE)
-            bound.listen(BACKLOG)
-            bound.setblocking(False)
-        except BaseException:
-            bound.close()
-            raise
-    except OSError as error:
-        raise ConnectionFailed(
-            "socket", f"cannot be made: {error.strerror}", "Look at [socket] path and its folder's rights."
-        ) from error
-    return bound
-
-
-def _clear(path: Path) -> None:
-    """Remove a socket that a dead service left; never anything else, and none that answers."""
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise ConnectionFailed("socket", "its path holds something else", "Choose another [socket] path.")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-            return
-        except TimeoutError:
-            pass
-    raise ConnectionFailed("socket", "another pbxguard answers there", "Stop it first: one pbxguard per Asterisk.")
+        place.remove(path)

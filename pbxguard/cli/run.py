@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 
 import typer
@@ -23,4 +24,6 @@ def register(app: typer.Typer) -> None:
         del json  # its log is JSON anyway
         read = settings.load(config)
         logs.configure(level=read.logs.level, mask_numbers=read.logs.mask_numbers, node=read.node, background=True)
+        # As in `main`; the service enables it, once nothing of what is there is looked at any more.
+        gc.disable()
         importlib.import_module(SERVICE).run(read, config)

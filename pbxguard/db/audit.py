@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, case, exists, func, insert, not_, select
 
 from pbxguard.core.errors import AuditFailed, StorageFailed
-from pbxguard.core.ids import RecordingId
+from pbxguard.core.ids import RecordingId, SegmentId
 from pbxguard.core.records import AuditEntry
 from pbxguard.fault_points import FaultPoint, reached
 
 from .engine import Database
-from .tables import audit, clean
+from .tables import MOST_ASKED, audit, clean
 
 MOST_WAITING = 2_000
 """Commits that may wait; the next one fails at once."""
@@ -156,9 +156,9 @@ class SqlAudit:
         Every kind of entry about a channel but those about segments and recordings, whose memory is elsewhere.
         """
         found: list[AuditEntry] = []
-        for start in range(0, len(channels), 500):  # SQLite bounds the parameters of a statement
+        for start in range(0, len(channels), MOST_ASKED):
             found += await self._select(
-                audit.c.channel.in_([clean(c) for c in channels[start : start + 500]]),
+                audit.c.channel.in_([clean(c) for c in channels[start : start + MOST_ASKED]]),
                 audit.c.boot == clean(boot),
                 audit.c.node == self._node,
                 not_(audit.c.kind.startswith("segment.")),
@@ -174,6 +174,21 @@ class SqlAudit:
             audit.c.node == self._node,
             ~exists().where(closed.c.kind == "segment.closed", closed.c.segment == audit.c.segment),
         )
+
+    async def permitted(self, recordings: Collection[RecordingId]) -> Sequence[SegmentId]:
+        """Every segment with a ``segment.permitted`` in one of these."""
+        found: list[SegmentId] = []
+        wanted = sorted(recordings)
+        try:
+            async with self._database.read() as connection:
+                for start in range(0, len(wanted), MOST_ASKED):
+                    query = select(audit.c.segment).where(
+                        audit.c.recording.in_(wanted[start : start + MOST_ASKED]), audit.c.kind == "segment.permitted"
+                    )
+                    found += [SegmentId(row[0]) for row in await connection.execute(query)]
+        except StorageFailed as error:
+            raise AuditFailed(str(error)) from error
+        return found
 
     async def unsealed(self) -> Sequence[RecordingId]:
         """Of this node: with a ``segment.closed`` and no ``recording.sealed``, ``.destroyed`` or ``.empty``."""

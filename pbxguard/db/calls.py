@@ -15,13 +15,13 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, or_, select, update
 
 from pbxguard.core.commands import CallOutcome
 from pbxguard.core.errors import StorageFailed
 
 from .engine import Database, insert_into
-from .tables import calls, clean, digits_of, extension_of
+from .tables import MOST_ASKED, calls, clean, digits_of, extension_of
 
 MOST_WAITING = 20_000
 """Calls whose report may wait; then `put_call` waits for the disk."""
@@ -149,6 +149,22 @@ class CallReports:
             row = (await connection.execute(select(calls).where(*wanted))).one_or_none()
             return None if row is None else _call(dict(row._mapping))
 
+    async def references(self, boot: str, asked: Collection[str]) -> Mapping[str, str]:
+        """The customers' references of those of these calls of this node that have one. Raises StorageFailed."""
+        await self._flush_reports()
+        found: dict[str, str] = {}
+        names = sorted(clean(call) for call in asked)
+        async with self._database.read() as connection:
+            for start in range(0, len(names), MOST_ASKED):
+                query = select(calls.c.call, calls.c.reference).where(
+                    calls.c.node == self._node,
+                    calls.c.boot == clean(boot),
+                    calls.c.call.in_(names[start : start + MOST_ASKED]),
+                    calls.c.reference != "",
+                )
+                found |= {row.call: row.reference for row in await connection.execute(query)}
+        return found
+
     async def end_calls(self, boot: str, live: Collection[str]) -> int:
         """Calls of this node that were going on when they were last heard of, and are not among the `live` ones of
         this boot of Asterisk: ended, nobody saw when. Gives how many. Raises StorageFailed."""
@@ -157,9 +173,10 @@ class CallReports:
         async with self._database.write() as connection:
             found = (await connection.execute(select(calls.c.boot, calls.c.call).where(*ours))).all()
             over = [row for row in found if row.boot != clean(boot) or row.call not in live]
-            for row in over:
-                this = (*ours, calls.c.boot == row.boot, calls.c.call == row.call)
-                await connection.execute(update(calls).where(*this).values(ended=True, recorded=False))
+            if over:
+                this = (*ours, calls.c.boot == bindparam("of_boot"), calls.c.call == bindparam("of_call"))
+                ended = update(calls).where(*this).values(ended=True, recorded=False)
+                await connection.execute(ended, [{"of_boot": row.boot, "of_call": row.call} for row in over])
         return len(over)
 
     async def find_calls(

@@ -16,11 +16,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, Engine, Executable, Table, create_engine, event, select, table, text
 from sqlalchemy import column as sql_column
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -89,7 +87,11 @@ def _prepare(engine: Engine, busy_ms: int) -> None:
 
 def insert_into(dialect: str, into: Table) -> Any:
     """An insert of the dialect's own, which has ON CONFLICT; typed loosely, since the two classes share no base."""
-    return (postgresql if dialect == "postgresql" else sqlite).insert(into)
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql  # heavy, and most have the other
+
+        return postgresql.insert(into)
+    return sqlite.insert(into)
 
 
 class Database:
@@ -112,8 +114,7 @@ class Database:
         engine = _engine(url, busy_ms)
         try:
             async with engine.connect() as connection:
-                versions = table("alembic_version", sql_column("version_num"))
-                found = (await connection.execute(select(versions.c.version_num))).scalar_one_or_none()
+                found = (await connection.execute(select(_VERSIONS.c.version_num))).scalar_one_or_none()
         except (SQLAlchemyError, OSError) as error:
             await engine.dispose()
             raise ConnectionFailed(
@@ -230,7 +231,18 @@ def _touch(engine: Engine) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
+_VERSIONS = table("alembic_version", sql_column("version_num"))
+
+
 def _migrate(connection: Connection) -> None:
+    if connection.dialect.has_table(connection, _VERSIONS.name):
+        found = connection.execute(select(_VERSIONS.c.version_num)).scalars().all()
+        if list(found) == [HEAD]:
+            return
+    # Only now: loading them takes a tenth of a start, at most of which nothing is to be done.
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(resources.files("pbxguard.db") / "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection

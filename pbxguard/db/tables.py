@@ -15,6 +15,9 @@ from sqlalchemy.types import TypeDecorator
 HEAD = "0001"
 """The revision these tables belong to; a test holds it against the migrations."""
 
+MOST_ASKED = 500
+"""Values in one query: SQLite bounds a statement's parameters."""
+
 
 def iso(moment: datetime) -> str:
     """A moment as it is stored; a naive one is a mistake of ours and raises ValueError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -26,7 +27,7 @@ async def put_out(panel: Panel) -> None:
     Never raises: a lamp that stays lit holds up nothing.
     """
     try:
-        for endpoint in await panel.lit_lamps():
-            await panel.set_device_state(endpoint, Lamp.NOT_RECORDED.value)
+        lit = await panel.lit_lamps()
+        await asyncio.gather(*(panel.set_device_state(endpoint, Lamp.NOT_RECORDED.value) for endpoint in lit))
     except PbxguardError as error:
         _log.debug(Event.ERRAND_FAILED, reason=type(error).__name__)

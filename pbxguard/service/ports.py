@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -119,6 +119,9 @@ class Audit(Protocol):
 
     async def open_segments(self) -> Sequence[AuditEntry]:
         """``segment.permitted`` entries of this node without a ``segment.closed``."""
+
+    async def permitted(self, recordings: Collection[RecordingId]) -> Sequence[SegmentId]:
+        """Every segment that has a ``segment.permitted`` in one of these."""
 
     async def unsealed(self) -> Sequence[RecordingId]:
         """Recordings with a closed segment that are neither sealed nor destroyed nor empty."""

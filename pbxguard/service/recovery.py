@@ -18,7 +18,7 @@ from pbxguard.core.ids import LinkedId, PurposeName, RecordingId, SegmentId, Uni
 from pbxguard.core.purposes import Direction
 from pbxguard.core.reasons import Reason
 from pbxguard.core.remembered import DOUBTED, Remembered, fact_of
-from pbxguard.core.segments import PERMITTED, OpenSegment
+from pbxguard.core.segments import OpenSegment
 from pbxguard.logs import Event, get_logger
 
 from .guard import Guard
@@ -41,6 +41,9 @@ class KnownCalls(Protocol):
     """What we need of the index."""
 
     async def known_call(self, boot: str, call: str) -> Mapping[str, Any] | None: ...
+    async def references(self, boot: str, calls: Collection[str]) -> Mapping[str, str]:
+        """Of those of these calls that have one."""
+
     async def end_calls(self, boot: str, live: Collection[str]) -> int: ...
 
 
@@ -91,15 +94,12 @@ class Recovery:
             remembered = await self._audit.of_channels(snapshot.boot, channels)
             left: list[AuditEntry] = []
             mark = None
-            references: dict[Uniqueid, str] = {}
+            references: Mapping[str, str] = {}
             if not self._looked:
                 mark = await asyncio.to_thread(read, self._path, self._machine)
                 # Should this be a later snapshot than the first: those of this run are nobody's leftovers.
                 left = [e for e in await self._audit.open_segments() if not self._guard.runs(SegmentId(e.segment))]
-                for channel in channels:
-                    known = await self._index.known_call(snapshot.boot, channel)
-                    if known is not None and known["reference"]:
-                        references[channel] = known["reference"]
+                references = await self._index.references(snapshot.boot, channels)
                 await self._index.end_calls(snapshot.boot, set(channels))
             numbering = await self._numbering(snapshot, channels, left)
         except PbxguardError as error:
@@ -116,7 +116,7 @@ class Recovery:
             elif entry.kind == DOUBTED:
                 supervisor.memory.doubt(Uniqueid(entry.channel))
         for channel, reference in references.items():
-            supervisor.memory.refer(channel, reference)
+            supervisor.memory.refer(Uniqueid(channel), reference)
         if mark is not None:
             self._trust(mark, snapshot)
             self.leftovers.add(_readable(left, mark))
@@ -227,17 +227,16 @@ class Recovery:
         self, snapshot: SnapshotTaken, channels: Sequence[Uniqueid], left: Sequence[AuditEntry]
     ) -> dict[RecordingId, int]:
         """Recordings of calls that live on: their segments are numbered on, and sealed with the others."""
-        numbering: dict[RecordingId, int] = {}
         unsealed = set(await self._audit.unsealed())
         # Also those whose segments could not be closed just now: their recorder may still write to its files.
         unsealed |= {RecordingId(entry.recording) for entry in left} | self.leftovers.recordings
-        for channel in channels:
-            recording = recording_id(self._node, snapshot.boot, channel)
-            if recording in unsealed:
-                entries = await self._audit.of_recording(recording)
-                # The highest number, not how many: one whose line could not be written left a hole, and a number that
-                # came twice would write over the files of the first.
-                numbering[recording] = max((_number(e.segment) for e in entries if e.kind == PERMITTED), default=0)
+        live = unsealed & {recording_id(self._node, snapshot.boot, channel) for channel in channels}
+        numbering = dict.fromkeys(live, 0)
+        for segment in await self._audit.permitted(live):
+            recording = RecordingId(segment.rpartition("-")[0])
+            # The highest number, not how many: one whose line could not be written left a hole, and a number that came
+            # twice would write over the files of the first.
+            numbering[recording] = max(numbering[recording], _number(segment))
         return numbering
 
 

@@ -193,6 +193,19 @@ async def test_a_restart_sees_everything(url: str, database: Database) -> None:
     await again.close()
 
 
+async def test_segments_of_many_recordings_are_found_at_once(audit: SqlAudit) -> None:
+    """More than a statement of SQLite's takes."""
+    recordings = [RecordingId(f"{number:016d}") for number in range(1200)]
+    await audit.commit(
+        *(entry("segment.permitted", recording=one, segment=f"{one}-{n:03d}") for one in recordings for n in (1, 2)),
+        entry("segment.closed", recording=recordings[0], segment=f"{recordings[0]}-009"),
+        entry("segment.permitted", recording="another", segment="another-001"),
+    )
+    found = await audit.permitted(recordings)
+    assert sorted(found) == [f"{one}-{n:03d}" for one in recordings for n in (1, 2)]
+    assert list(await audit.permitted([])) == []
+
+
 async def test_open_segments_are_those_permitted_and_not_closed(audit: SqlAudit, database: Database) -> None:
     await audit.commit(
         entry("segment.permitted", segment="s-1"),

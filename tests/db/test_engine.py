@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,15 @@ async def test_an_upgrade_may_be_repeated(url: str) -> None:
     await upgrade(url)
     database = await Database.open(url)
     await database.close()
+
+
+def test_a_database_that_is_up_to_date_is_known_without_loading_what_upgrades_it(url: str) -> None:
+    code = (
+        "import asyncio, sys; from pbxguard.db.engine import upgrade; asyncio.run(upgrade(sys.argv[1]));"
+        "print('alembic' in sys.modules)"
+    )
+    ran = [subprocess.run([sys.executable, "-c", code, url], capture_output=True, check=True) for _ in range(2)]
+    assert [one.stdout.split() for one in ran] == [[b"True"], [b"False"]]
 
 
 async def test_two_processes_may_upgrade_at_once(url: str) -> None:

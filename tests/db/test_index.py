@@ -197,6 +197,15 @@ async def test_a_call_is_known_by_boot_and_uniqueid(index: SqlIndex) -> None:
     assert await index.known_call("b3", "1.1") is None
 
 
+async def test_references_of_many_calls_are_found_at_once(index: SqlIndex) -> None:
+    await index.put_call(outcome("1.1", reference="first"), NOON, True, "b1")
+    for call, reference in (("1.1", "second"), ("1.2", ""), ("1.3", "third"), ("1.4", "fourth")):
+        await index.put_call(outcome(call, reference=reference), NOON, False, "b2")
+    asked = ["1.1", "1.2", "1.3", *(f"9.{number}" for number in range(1200))]
+    assert await index.references("b2", asked) == {"1.1": "second", "1.3": "third"}
+    assert await index.references("b2", []) == {}
+
+
 async def test_calls_that_ended_while_nobody_saw_are_over(index: SqlIndex) -> None:
     for call, ended in (("1.1", False), ("1.2", False), ("1.3", True)):
         await index.put_call(outcome(call, recorded=not ended), NOON, ended, "b2")

@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pbxguard import api
+from pbxguard.api.application import create
+from pbxguard.api.server import serve
 from pbxguard.core.errors import ActionRefused, ConnectionFailed, NotFound, StorageFailed
 from pbxguard.service.calls import CallView
 from tests.unit.service_view import ScriptedService, Unforeseen
@@ -37,7 +38,7 @@ VIEW = CallView(
 
 @contextlib.asynccontextmanager
 async def serving(service: ScriptedService, path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    task = asyncio.create_task(api.serve(api.create(service), path))
+    task = asyncio.create_task(serve(create(service), path))
     transport = httpx.AsyncHTTPTransport(uds=str(path))
     async with httpx.AsyncClient(transport=transport, base_url="http://pbxguard") as client:
         try:
@@ -144,7 +145,7 @@ async def test_a_dead_service_s_socket_is_taken_over_and_a_living_one_s_is_not(p
         dead.bind(str(path))
     async with serving(ScriptedService(), path) as client:
         with pytest.raises(ConnectionFailed, match="another pbxguard"):
-            await api.serve(api.create(ScriptedService()), path)
+            await serve(create(ScriptedService()), path)
         assert (await client.get("/status")).status_code == 200
 
 
@@ -152,5 +153,5 @@ def test_what_is_no_socket_is_left_alone(path: Path) -> None:
     path.parent.mkdir()
     path.write_text("mine")
     with pytest.raises(ConnectionFailed, match="something else"):
-        asyncio.run(api.serve(api.create(ScriptedService()), path))
+        asyncio.run(serve(create(ScriptedService()), path))
     assert path.read_text() == "mine"

@@ -17,7 +17,9 @@ import httpx
 import pytest
 import typer.main
 
-from pbxguard import api, cli
+from pbxguard import cli
+from pbxguard.api.application import create
+from pbxguard.api.server import serve
 from pbxguard.cli.calls import DONE
 from pbxguard.core.commands import CallOutcome
 from pbxguard.core.errors import ActionRefused, ConnectionFailed, NotFound, SettingsError, StorageFailed, UnsafeValue
@@ -107,7 +109,7 @@ def run(config: Path, capsys: pytest.CaptureFixture[str]) -> Any:
 def serving(service: ScriptedService, path: Path) -> Iterator[None]:
     """The API on its socket, in a thread of its own: the commands block."""
     loop = asyncio.new_event_loop()
-    task = loop.create_task(api.serve(api.create(service), path))
+    task = loop.create_task(serve(create(service), path))
     thread = threading.Thread(target=lambda: loop.run_until_complete(asyncio.wait([task])), daemon=True)
     thread.start()
     try:

@@ -25,7 +25,7 @@ WRITES = {"write", "write_text", "write_bytes", "copyfileobj"}
 ACTIONS = {"MixMonitor", "StopMixMonitor", "Setvar"}
 
 ELSEWHERE = {
-    "api/server.py": "the service's socket, no recording",
+    "api/place.py": "the service's socket, no recording",
     "logs.py": "log lines",
     "outlet.py": "log lines",
     "cli": "what the command line prints and what a person builds by hand",

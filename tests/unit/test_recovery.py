@@ -98,8 +98,9 @@ class Audit:
     async def unsealed(self) -> list[RecordingId]:
         return list(self.lines)
 
-    async def of_recording(self, recording: RecordingId) -> list[AuditEntry]:
-        return self.lines.get(recording, []) + [line for line in self.left if line.recording == recording]
+    async def permitted(self, recordings: Collection[RecordingId]) -> list[SegmentId]:
+        lines = [line for of in self.lines.values() for line in of] + self.left
+        return [SegmentId(line.segment) for line in lines if line.kind == PERMITTED and line.recording in recordings]
 
 
 @dataclass
@@ -144,8 +145,8 @@ class Tools:
     log: list[str] = field(default_factory=list)
     live: set[str] = field(default_factory=set)
 
-    async def known_call(self, boot: str, call: str) -> dict[str, Any] | None:
-        return {"reference": "K-1"} if call == CUSTOMER else None
+    async def references(self, boot: str, calls: Collection[str]) -> dict[str, str]:
+        return {call: "K-1" for call in calls if call == CUSTOMER}
 
     async def end_calls(self, boot: str, live: Collection[str]) -> int:
         self.live = set(live)

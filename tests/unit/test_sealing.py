@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
@@ -26,7 +26,16 @@ from pbxguard.core.commands import CallOutcome, StartRecording
 from pbxguard.core.defaults import CONTRACT_EVIDENCE, PURPOSES, QUALITY_TRAINING
 from pbxguard.core.errors import AuditFailed, NotFound, StorageFailed
 from pbxguard.core.facts import ObjectionBinds
-from pbxguard.core.ids import Endpoint, LinkedId, PurposeName, RecordingId, Uniqueid, recording_id, segment_id
+from pbxguard.core.ids import (
+    Endpoint,
+    LinkedId,
+    PurposeName,
+    RecordingId,
+    SegmentId,
+    Uniqueid,
+    recording_id,
+    segment_id,
+)
 from pbxguard.core.permit import Permit, Told
 from pbxguard.core.policy import Policy
 from pbxguard.core.purposes import Direction, DisclosureKey, Mode
@@ -95,6 +104,10 @@ class MemoryAudit:
 
     async def open_segments(self) -> Sequence[AuditEntry]:
         return []
+
+    async def permitted(self, recordings: Collection[RecordingId]) -> Sequence[SegmentId]:
+        lines = [e for e in self.entries if e.kind == "segment.permitted" and e.recording in recordings]
+        return [SegmentId(line.segment) for line in lines]
 
     async def unsealed(self) -> Sequence[RecordingId]:
         return []
