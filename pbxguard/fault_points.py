@@ -51,6 +51,8 @@ class FaultPoint(Enum):
     REQUEST_NOTED = "request.noted", "The line about it is on disk; the asker's channel still says it too."
     RESUME_DUE = "resume.due", "A pause is to end; it still stands, and no line says otherwise."
     RESUME_COMMITTED = "resume.committed", "The line that it ended is on disk; nothing is recorded yet."
+    BEGIN_DUE = "begin.due", "A purpose is asked for in the call; nobody is told of it, and no line says so."
+    BEGIN_COMMITTED = "begin.committed", "The line that it is asked for is on disk; nobody was told of it yet."
 
     # What a dead guard left.
     LEFTOVER_CUT = (

@@ -124,7 +124,9 @@ class Requests:
     async def begin(self, command: CommitBegin) -> None:
         """The line first: without it nobody is told of the purpose."""
         try:
+            reached(FaultPoint.BEGIN_DUE)
             await self._audit.commit(*self._entries(command.facts, {}))
+            reached(FaultPoint.BEGIN_COMMITTED)
         except AuditFailed:
             await self._audit_failed()
             return

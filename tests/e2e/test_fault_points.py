@@ -20,16 +20,18 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.lab import asterisk_tree
+from tests.lab import asterisk_tree, measure
 from tests.lab.asterisk import REPO
 from tests.lab.deaths import (
     CUSTOMER,
     DIE_AT,
+    NOTICE,
     TALK_S,
     Lane,
     accounted_for,
     audited,
     die,
+    one_recording,
     restart,
     rows,
     settled,
@@ -37,12 +39,13 @@ from tests.lab.deaths import (
     start,
     through_deaths,
 )
-from tests.lab.evidence import manifest
-from tests.lab.installation import Installation
+from tests.lab.evidence import manifest, prompt, until_recorded
+from tests.lab.installation import KEYS, Installation
 from tests.lab.phone import Phones
 from tests.lab.signals import VOICES, Tone
 
 AGENT_HZ = VOICES[0]
+BEGIN = "*94"
 LANES = 3
 """Installations at once in the long run."""
 
@@ -53,9 +56,13 @@ REPRESENTATIVE = (
 """One call goes through all of the deaths in a row: the first in its course, the others when it has ended."""
 
 IN_CALL = (
+    "permit.decided",
     "permit.decided:2",
+    "permit.committed",
     "permit.committed:2",
+    "recorder.starting",
     "recorder.starting:2",
+    "recorder.started",
     "recorder.started:2",
     "recorder.stopping",
     "recorder.stopped",
@@ -144,6 +151,8 @@ EXPORTING = (
 )
 ASKED = ("request.acted", "request.noted", "resume.due", "resume.committed")
 """When something is asked for in the call: tests/e2e/test_row_objection.py and test_row_pause.py die at these."""
+BEGINNING = ("begin.due", "begin.committed")
+"""When a purpose is asked for in the midst of a call."""
 REDACTING = (
     "redact.decided",
     "redact.begun",
@@ -175,7 +184,7 @@ def test_every_fault_point_of_the_reference_page_has_its_death() -> None:
     page = (REPO / "docs" / "reference" / "fault-points.md").read_text()
     named = set(re.findall(r"^\| `([a-z_.]+)` \|", page, re.MULTILINE))
     here = (*IN_CALL, *ENDED, *TWICE, *DESTROYING, *EXPORTING)
-    died = {at.partition(":")[0] for at in (*here, *ASKED, *REDACTING, *OTHERWISE)}
+    died = {at.partition(":")[0] for at in (*here, *ASKED, *BEGINNING, *REDACTING, *OTHERWISE)}
     assert died == named
 
 
@@ -320,8 +329,8 @@ async def test_what_is_destroyed_between_a_crash_and_the_next_start_is_not_in_th
 # -- all of them -----------------------------------------------------------------------------------------------------
 
 GROUPS = {
-    "in the call, first half": IN_CALL[:12],
-    "in the call, second half": IN_CALL[12:],
+    "in the call, first half": IN_CALL[:14],
+    "in the call, second half": IN_CALL[14:],
     "sealing": ENDED[:12],
     "archiving": ENDED[12:23],
     "erasing, and on the way back": (*ENDED[23:], *TWICE),
@@ -358,6 +367,50 @@ async def test_a_death_at_each_fault_point_of_a_recording(group: str, tree: aste
         print(f"{at:32} {wrong or 'one whole recording'}")
     assert {at: wrong for at, wrong in outcome.items() if wrong} == {}
     assert set(outcome) == set(GROUPS[group])
+
+
+@pytest.mark.slow
+async def test_a_purpose_that_is_asked_for_in_a_call_is_told_by_the_next_guard_or_not_asked_for(
+    tree: asterisk_tree.Tree,
+) -> None:
+    """By the agent's key, of a caller who was told of nothing. Before its line is on disk nobody asked; afterwards the
+    next guard tells him, and records from then on."""
+    number, did = "+31612360021", "31201220101"
+    dialplan = "exten => " + did + ",1,Set(__DYNAMIC_FEATURES=" + KEYS + ")\n same => n,Dial(PJSIP/${EXTEN:8},60,tT)\n"
+    async with Installation(dialplan=dialplan, settings="[limits]\nhold_trust = 60.0") as site, Phones() as phones:
+        lane = await prepared(site, phones)
+        await site.stop()
+        await start(site, BEGINNING[0])
+        customer = await lane.carrier.call(did, caller_id=number)
+        agent = await lane.agent.incoming(number=number, deadline_s=30)
+        await agent.answered()
+        call = (await until_recorded(site, number, on=False))["call"]
+
+        def asked() -> int:
+            return len(rows(site, "SELECT number FROM audit WHERE kind = 'purpose.begun' AND channel = ?", call))
+
+        await agent.dtmf(BEGIN)
+        await die(site)
+        await restart(site, BEGINNING[1])
+        await customer.talk(1.0)
+        assert {"not_told"} <= set((await until_recorded(site, number, on=False))["reasons"])
+        assert asked() == 0
+        await agent.dtmf(BEGIN)
+        await die(site)
+        assert asked() == 1
+        await restart(site, "")
+        await until_recorded(site, number)
+        await customer.talk(TALK_S)
+        await customer.hangup()
+        file = await site.sealed(number)
+        heard, said = await measure.pair(customer)
+        found = measure.recorded(file, said, CUSTOMER)
+        assert measure.voices(found.others, CUSTOMER) == {"chirp"}
+        assert found.first_s > measure.prompt_end(heard, prompt(site, NOTICE))
+        assert found.seconds > TALK_S - 0.8
+        await settled(site)
+        one_recording(site, file)
+        assert asked() == 1
 
 
 def empty(site: Installation) -> None:

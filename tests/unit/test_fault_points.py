@@ -51,7 +51,6 @@ ELSEWHERE = {
     "service/access.py:_take_back": "a copy that could not be made: its caller's step",
     "service/access.py:_write_wav": "a copy's audio: the step of who calls it",
     "service/requests.py:Requests._commit": "an operator's request, who is told whether it is on disk",
-    "service/requests.py:Requests.begin": "a purpose that is asked for: who was not told of it is not recorded for it",
     "service/guard.py:Guard._note": "a doubt about a party, which only ever forbids",
 }
 
