@@ -47,6 +47,7 @@ from pbxguard.service.clock import SystemClock, machine_boot
 from pbxguard.service.contacts import Contacts
 from pbxguard.service.doors import CalleeDoor, CallerDoor, Heartbeats, Surroundings
 from pbxguard.service.guard import Guard
+from pbxguard.service.life import Life
 from pbxguard.service.quarantine import Quarantine
 from pbxguard.service.recovery import Recovery
 from pbxguard.service.redaction import Redactions
@@ -208,6 +209,7 @@ class _Service:
             machine=machine_boot(),
             look_anew=self._ami.pbx.look_anew,
         )
+        self._life = Life(stores.audit, self._clock, self._recovery.last_seen)
         self._guard.before_snapshot.append(self._recovery.before_snapshot)
         self._guard.before_snapshot.append(self._seal_what_ended)
         self._guard.before_snapshot.append(self._put_out_lamps)
@@ -294,6 +296,7 @@ class _Service:
                     ("teller", self._teller.run()),
                     ("heartbeats", self._once_alone(self._heartbeats.run)),
                     ("rival", self._give_way(stop)),
+                    ("life", self._once_alone(self._life.begin)),
                     ("ready", self._tell_ready()),
                     ("watermark", self._recovery.keep_watermark()),
                     ("recovery", self._recovery.retry()),
@@ -310,6 +313,7 @@ class _Service:
                 self._systemd.stopping()
                 await self._guard.close()
                 await self._whispers.close()
+                await self._life.end()
                 for task in tasks:
                     task.cancel()
         except* PbxguardError as group_error:

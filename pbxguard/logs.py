@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Mapping, MutableMapping
 from enum import StrEnum
-from typing import Any, TextIO, cast
+from typing import Any, NamedTuple, TextIO, cast
 
 import structlog
 
@@ -60,6 +60,7 @@ class Event(StrEnum):
     SERVICE_STOPPED = "service.stopped"
     SERVICE_FAILED = "service.failed"
     SERVICE_RIVAL = "service.rival"
+    SERVICE_DIED = "service.died"
     SETTINGS_LOADED = "settings.loaded"
     SETTINGS_REFUSED = "settings.refused"
     SWITCHED_ON = "switch.on"
@@ -164,44 +165,77 @@ class Event(StrEnum):
     LIBRARY_LOGGED = "library.logged"
 
 
-ALERTS: Mapping[Event, str] = {
-    Event.AUDIT_FAILED: (
+class Alert(NamedTuple):
+    """What a person must act on at once, in words."""
+
+    meaning: str
+    mend: str
+    """What to do."""
+    over: Event | None = None
+    """What is logged when it is over; None for what happened once."""
+
+
+ALERTS: Mapping[Event, Alert] = {
+    Event.SERVICE_DIED: Alert(
+        "The pbxguard before this one ended without being stopped: killed, by its watchdog as well, crashed, or with "
+        "the machine. Calls went on, unrecorded from its last beat (`last_seen`) until now; what it was recording is "
+        "cut there and sealed.",
+        "Find out why: the log's lines before this one, `journalctl -u pbxguard`, the kernel's (out of memory?). When "
+        "it comes again, report it with these lines.",
+    ),
+    Event.AUDIT_FAILED: Alert(
+        "The audit log cannot be written, so nothing may begin; what ran is stopped and kept.",
         "Nothing is recorded until the audit log can be written: look at the database's file or server, its disk's "
-        "room and rights, and who else holds it locked."
+        "room and rights, and who else holds it locked.",
+        Event.AUDIT_RECOVERED,
     ),
-    Event.SPOOL_FULL: (
+    Event.SPOOL_FULL: Alert(
+        "The spool's disk has less room than `min_free_mb`; what ran is stopped and kept.",
         "Nothing is recorded until the spool's disk has room again (min_free_mb): free space there. Nothing is deleted "
-        "to make room."
+        "to make room.",
+        Event.SPOOL_HAS_ROOM,
     ),
-    Event.SPOOL_UNWRITABLE: (
+    Event.SPOOL_UNWRITABLE: Alert(
+        "pbxguard cannot write into the spool; what ran is stopped and kept.",
         "Nothing is recorded until pbxguard can write into the spool folder: look at its owner, its mode (2770) and "
-        "whether its disk is mounted read-only."
+        "whether its disk is mounted read-only.",
+        Event.SPOOL_HAS_ROOM,
     ),
-    Event.SPOOL_STALLED: (
-        "Nothing is recorded until the spool's disk answers again: look at the disk and at what uses it."
+    Event.SPOOL_STALLED: Alert(
+        "The spool's disk has not answered for seconds; calls go on.",
+        "Nothing is recorded until the spool's disk answers again: look at the disk and at what uses it.",
+        Event.SPOOL_HAS_ROOM,
     ),
-    Event.SEGMENT_EMPTY: (
+    Event.SEGMENT_EMPTY: Alert(
+        "A recorder ran for seconds and nothing came into the spool: that conversation is not recorded.",
         "A recorder ran and left no sample: let Asterisk's user write into the spool folder (its group, mode 2770) and "
-        "see that the disk has room; see Asterisk's log, and whether somebody stops our recorders."
+        "see that the disk has room; see Asterisk's log, and whether somebody stops our recorders.",
     ),
-    Event.SEGMENT_UNCLOSED: (
+    Event.SEGMENT_UNCLOSED: Alert(
+        "What an ended pbxguard left in the spool cannot be cut to what its permit covers. Its recordings wait for it; "
+        "they are never sealed without it.",
         "What an ended pbxguard left in the spool cannot be cut to what its permit covers; its recordings wait and "
         "lose nothing: see that the spool's disk is mounted, answers and can be read, and that the audit log can be "
-        "written; they are cut and sealed by themselves then."
+        "written; they are cut and sealed by themselves then.",
+        Event.SEGMENT_RECOVERED,
     ),
-    Event.SEALING_FAILED: (
+    Event.SEALING_FAILED: Alert(
+        "A recording could not be put into the archive, or not into the index; it is tried again until it can be.",
         "Recordings wait in the spool and lose nothing: give the archive room and rights, or bring back the index; "
-        "they are sealed by themselves then."
+        "they are sealed by themselves then.",
+        Event.SEALING_RECOVERED,
     ),
-    Event.SPY_FORBIDDEN: (
+    Event.SPY_FORBIDDEN: Alert(
+        "Somebody listens in (ChanSpy) on a conversation that nobody may record either.",
         "Somebody listens in on a private, never-record or third-party conversation, which is an offence too (art. "
         "139b/139c Sr): end it (`asterisk -rx 'channel request hangup ...'`) unless hung_up says that it was, find out "
         'who dialled ChanSpy and why he may, and keep it from such calls in the dialplan. mode = "enforce" hangs such '
-        "spies up."
+        "spies up.",
     ),
-    Event.RECORDER_STOP_UNANSWERED: (
+    Event.RECORDER_STOP_UNANSWERED: Alert(
+        "A recorder's permit is over, and Asterisk did not answer its stop. It is asked again until it does.",
         "Asterisk does not answer a stop, so a recorder may run on (what it writes is cut away): look at Asterisk, and "
-        "run `pbxguard stop-recorders`."
+        "run `pbxguard stop-recorders`.",
     ),
 }
 """What an operator must act on at once (level ``alert``), and what to do."""
@@ -227,7 +261,7 @@ def get_logger(**bound: Any) -> Log:
 
 def alert(event: Event, **more: Any) -> None:
     """Log one of `ALERTS`, with what to do. For changes of state only: it wakes people."""
-    structlog.get_logger().critical(event, **more, mend=ALERTS[event])
+    structlog.get_logger().critical(event, **more, mend=ALERTS[event].mend)
 
 
 def configure(

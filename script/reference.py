@@ -65,9 +65,20 @@ def events() -> str:
             family = head
             text += f"\n## {family}\n\n"
         text += f"- `{event.value}`\n"
-    text += "\n## Alerts\n\nAt level `alert`, once for each change of state, with what to do in `mend`.\n\n"
-    text += "| event | what to do |\n|-|-|\n"
-    return text + "".join(f"| `{event.value}` | {mend} |\n" for event, mend in ALERTS.items())
+    return text + "\nThose that a person must act on are at level `alert`: [alerts](alerts.md).\n"
+
+
+def alerts() -> str:
+    """Every alert."""
+    text = (
+        "# Alerts\n\nWhat a person must act on: log lines at level `alert`, one for each change of state, with what to "
+    )
+    text += "do in `mend`.\nWhat lasts is also in `pbxguard status` (`troubles`), and its end is logged.\n\n"
+    text += "| event | what it means | what to do | its end |\n|-|-|-|-|\n"
+    for event, told in ALERTS.items():
+        over = f"`{told.over.value}`" if told.over else ""
+        text += f"| `{event.value}` | {told.meaning} | {told.mend} | {over} |\n"
+    return text
 
 
 def fault_points() -> str:
@@ -176,6 +187,7 @@ def pages() -> dict[Path, str]:
     made = {
         "reasons": reasons(),
         "log-events": events(),
+        "alerts": alerts(),
         "metrics": metrics(),
         "fault-points": fault_points(),
         "settings": settings(),

@@ -38,7 +38,7 @@ def _told(data: dict[str, Any], language: str) -> str:
             lines.append(f"closed: {code}")
             continue
         lines.append(f"closed: {words(reason, language)}. {WORDS[reason].mend}".rstrip())
-    mends = {event.value: mend for event, mend in ALERTS.items()}
+    mends = {event.value: told.mend for event, told in ALERTS.items()}
     lines += [f"trouble: {code}. {mends.get(code, '')}".rstrip() for code in data.get("troubles", ())]
     width = max((len(key) for key in data), default=0)
     shown = {key: value for key, value in data.items() if key not in ("closed", "troubles")}

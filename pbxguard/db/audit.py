@@ -166,6 +166,11 @@ class SqlAudit:
             )
         return sorted(found, key=lambda entry: entry.number)
 
+    async def last(self, *kinds: str) -> AuditEntry | None:
+        """The newest line of this node of one of these kinds."""
+        found = await self._select(audit.c.node == self._node, audit.c.kind.in_(kinds), newest=1)
+        return found[0] if found else None
+
     async def open_segments(self) -> Sequence[AuditEntry]:
         """``segment.permitted`` of this node without ``segment.closed``, oldest first."""
         closed = audit.alias()

@@ -123,6 +123,10 @@ class Recovery:
             self._looked = True
         await self.leftovers.stop(snapshot.boot)
 
+    async def last_seen(self) -> float:
+        """When the last beat came back that an earlier pbxguard wrote down, wall-clock seconds; 0 when none did."""
+        return (await asyncio.to_thread(read, self._path, self._machine)).at
+
     async def retry(self) -> None:
         """Until cancelled: when what a snapshot shows could not be remembered, take another once it can be."""
         while True:

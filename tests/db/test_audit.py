@@ -206,6 +206,16 @@ async def test_segments_of_many_recordings_are_found_at_once(audit: SqlAudit) ->
     assert list(await audit.permitted([])) == []
 
 
+async def test_the_last_line_of_some_kinds_is_this_nodes_newest(audit: SqlAudit, database: Database) -> None:
+    assert await audit.last("service.started") is None
+    await audit.commit(entry("service.started", call="1"), entry("service.stopped", call="2"), entry("other"))
+    async with SqlAudit(database, "pbx2") as elsewhere:
+        await elsewhere.commit(entry("service.started", call="3"))
+    found = await audit.last("service.started", "service.stopped")
+    assert found is not None
+    assert (found.kind, found.call) == ("service.stopped", "2")
+
+
 async def test_open_segments_are_those_permitted_and_not_closed(audit: SqlAudit, database: Database) -> None:
     await audit.commit(
         entry("segment.permitted", segment="s-1"),

@@ -286,3 +286,5 @@ async def test_what_cannot_be_cut_after_a_death_is_waited_for_and_sealed_with_th
     assert [path for path in site.leftovers() if ".sln" in path.name] == []
     lines = [line["event"] for line in site.events()[told:]]
     assert [lines.count(name) for name in ("segment.unclosed", "segment.recovered", "sealing.failed")] == [1, 1, 0]
+    (died,) = [line for line in site.events()[told:] if line["event"] == "service.died"]
+    assert (died["level"], bool(died["last_seen"])) == ("alert", True)

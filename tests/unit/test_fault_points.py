@@ -33,6 +33,7 @@ ELSEWHERE = {
     "db/engine.py": "a folder that is made at a start; what `write` and `scrub` do is the step of who calls them",
     "db/calls.py": "what is known of calls: no recording hangs on it",
     "service/check_pbx.py": "a manager account's right of that name",
+    "service/life.py": "when the service began and ended: no recording",
     "service/doors.py": "what was heard and said is committed before any permit",
     "service/quarantine.py": "audio that nobody can explain comes from no permit that is known",
     "pbx/ami/pbx.py": "lamps, variables and hang-ups: no recorder",

@@ -94,5 +94,5 @@ def test_what_was_dropped_is_counted_in_a_line_and_an_alert_says_what_to_do(
     dropped = [line for line in lines if line["event"] == "log.lines_dropped"]
     assert {line["level"] for line in dropped} == {"warning"}
     (alerted,) = [line for line in lines if line["level"] == "alert"]
-    assert (alerted["event"], alerted["node"], alerted["mend"]) == ("spool.full", "pbx1", ALERTS[Event.SPOOL_FULL])
+    assert (alerted["event"], alerted["node"], alerted["mend"]) == ("spool.full", "pbx1", ALERTS[Event.SPOOL_FULL].mend)
     assert len([line for line in lines if line["event"] == "call.ended"]) + dropped[-1]["in_all"] == 3_000

@@ -20,7 +20,7 @@ def load() -> ModuleType:
     return module
 
 
-NAMES = ["reasons", "log-events", "metrics", "fault-points", "settings", "command-line", "situations"]
+NAMES = ["reasons", "log-events", "alerts", "metrics", "fault-points", "settings", "command-line", "situations"]
 
 
 @pytest.mark.parametrize("name", NAMES)
