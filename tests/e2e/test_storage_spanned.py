@@ -18,6 +18,7 @@ import pytest_asyncio
 from tests.lab import asterisk_tree, away, measure
 from tests.lab.ami import connect
 from tests.lab.away import AGENT_HZ, CUSTOMER
+from tests.lab.deaths import sha256
 from tests.lab.disks import Disk
 from tests.lab.evidence import manifest, prompt, until_recorded
 from tests.lab.installation import Installation
@@ -124,7 +125,7 @@ OVER = {
 async def trouble(stage: Stage, cause: Change, mend: Change, *, event: str, reason: str) -> None:
     """All that must hold of a trouble that forbids recording, whatever it is."""
     site = stage.site
-    seen = len(site.events())
+    seen, held, process = len(site.events()), archived(site), site.process
     spanning = await stage.recorded("101")
     await spanning.talk()
     files = spool_files(site)
@@ -140,6 +141,7 @@ async def trouble(stage: Stage, cause: Change, mend: Change, *, event: str, reas
         assert event in (await site.status())["troubles"]
         await during.hangup()
         assert set(files) <= set(spool_files(site)), "something was deleted"
+        assert held.items() <= archived(site).items(), "something was deleted, or is another"
     finally:
         mended = time.monotonic()
         mend()
@@ -157,6 +159,13 @@ async def trouble(stage: Stage, cause: Change, mend: Change, *, event: str, reas
     assert site.files(during.number) == []
     await sealed_around(site, spanning, reason, caused, noticed, mended)
     await settled(site)
+    assert held.items() <= archived(site).items()
+    assert (site.process, process and process.returncode) == (process, None), "it died of it"
+
+
+def archived(site: Installation) -> dict[Path, str]:
+    """Every file of the archive, by its digest; nothing of the work folder."""
+    return {path: sha256(path) for day in site.archive.glob("[0-9]*") for path in day.rglob("*") if path.is_file()}
 
 
 async def unrecorded(site: Installation, call: Call, reason: str) -> None:
@@ -269,6 +278,11 @@ async def test_a_database_that_cannot_be_written_ends_recording_and_no_call(stag
         event="audit.failed",
         reason="audit_unhealthy",
     )
+
+
+async def test_a_full_disk_of_the_database_ends_recording_and_no_call_and_deletes_nothing(stage: Stage) -> None:
+    """SQLite maps its -shm: a page of it that no block is left for would end the process (SIGBUS)."""
+    await trouble(stage, stage.database.fill, stage.database.empty, event="audit.failed", reason="audit_unhealthy")
 
 
 # -- the archive -----------------------------------------------------------------------------------------------------

@@ -22,9 +22,11 @@ import pytest
 import pytest_asyncio
 
 from tests.lab import asterisk_tree, measure
+from tests.lab.deaths import sha256
 from tests.lab.disks import Disk
 from tests.lab.evidence import prompt, reasons, until_recorded
 from tests.lab.installation import POLL_S, Installation
+from tests.lab.load import sealed_files
 from tests.lab.phone import Phone, PhoneCall, Phones
 from tests.lab.signals import VOICES, Chirp, Tone
 
@@ -124,8 +126,10 @@ async def office(tree: asterisk_tree.Tree) -> AsyncIterator[Office]:
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="session")
 async def _healed(office: Office) -> AsyncIterator[None]:
-    """A test that fails leaves no full or stalled disk to the next one."""
+    """A test that fails leaves no full or stalled disk to the next one; and none deletes anything to make room."""
+    held = {path: sha256(path) for path in sealed_files(office.site)}
     yield
+    assert held.items() <= {path: sha256(path) for path in sealed_files(office.site)}.items()
     for disk in (office.spool, office.archive):
         disk.thaw()
         disk.empty()
@@ -217,19 +221,25 @@ async def test_a_full_archive_leaves_recordings_in_the_spool_until_there_is_room
         await until_recorded(site, number)
         await customer.talk(TALK_S)
     await office.until_told(said, "sealing.failed")
-    waiting = office.audio()
+    waiting, kept = office.audio(), sealed_files(site)
     assert waiting
+    assert kept
     assert (await site.status())["waiting_to_seal"] == 1
+    office.spool.fill()
+    await office.until_told(said, "sealing.failed", "spool.full")
+    await site.run("retention", "sweep", check=False)
+    assert (office.audio(), sealed_files(site)) == (waiting, kept), "something was deleted to make room"
+    office.spool.empty()
     await site.stop()
     assert office.audio() == waiting
     await site.start()
-    await office.until_told(said, "sealing.failed", "sealing.failed")  # the new one says it too
+    await office.until_told(said, "sealing.failed", "spool.full", "sealing.failed")  # the new one says it too
     assert office.audio() == waiting
     assert (await site.status())["waiting_to_seal"] == 1
     assert site.files(number) == []
     office.archive.empty()
     await office.holds(number, customer)
-    await office.until_told(said, "sealing.failed", "sealing.failed")
+    await office.until_told(said, "sealing.failed", "spool.full", "sealing.failed")
     await office.until_well()
     assert office.audio() == {}
 
