@@ -15,6 +15,7 @@ from pbxguard.core.errors import (
     NotFound,
     PbxguardError,
     PeerMisbehaved,
+    Protected,
     SettingsError,
     StorageFailed,
     UnsafeValue,
@@ -24,6 +25,7 @@ from pbxguard.logs import Event, get_logger
 
 _STATUS: dict[type[PbxguardError], int] = {
     NotFound: 404,
+    Protected: 409,
     UnsafeValue: 422,
     SettingsError: 422,
     WrongUse: 422,

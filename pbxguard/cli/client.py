@@ -19,7 +19,7 @@ class ServiceRefused(PbxguardError):
     def __init__(self, code: str, message: str, mend: str) -> None:
         super().__init__(message)
         self.code = code
-        self.exit_code = {"connection_failed": 3, "bad_request": 2}.get(code, 1)
+        self.exit_code = {"connection_failed": 3, "bad_request": 2, "wrong_use": 2}.get(code, 1)
         self._mend = mend
 
     def diagnostics(self) -> str:

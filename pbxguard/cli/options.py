@@ -15,7 +15,11 @@ from pbxguard.core.errors import ConnectionFailed, PbxguardError, SettingsError,
 from pbxguard.settings import DEFAULT_PATH
 
 FINE, PROBLEM, WRONG_USE, UNREACHABLE = 0, 1, 2, 3
-"""Exit codes: fine, found a problem, wrong use (or a broken configuration), cannot reach a component."""
+"""Exit codes: fine, found a problem, wrong use (or a broken configuration), cannot reach a component.
+
+Wrong use is what makes no sense whatever there is: an unknown word, a date that is none. That what is named is not
+there, is not the only one, or may not be touched is a problem found.
+"""
 
 Config = Annotated[Path, typer.Option("--config", metavar="FILE", help="The configuration file.", show_default=True)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -77,8 +81,9 @@ def application() -> typer.Typer:
     app = typer.Typer(
         name="pbxguard",
         help="Records business calls on Asterisk, only after the disclosure was heard, and never a third party's.",
-        epilog="Begin with `pbxguard init`, then `pbxguard check`. Exit codes: 0 fine, 1 found a problem, 2 wrong use, "
-        "3 cannot reach a component.",
+        epilog="Begin with `pbxguard init`, then `pbxguard check`. Exit codes: 0 fine; 1 found a problem, also when "
+        "what is named is not there, is not the only one or may not be touched; 2 wrong use; 3 cannot reach a "
+        "component.",
         no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,

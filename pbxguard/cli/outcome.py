@@ -35,6 +35,9 @@ def register(app: typer.Typer) -> None:
 
         Kept as proof: no contract 7 days after the call, undecided or pending 30, a contract until 12 months after
         its end (unless configured); a contract without known end is kept. Other purposes keep their own periods.
+
+        Exits with 1, and changes nothing, when no recording has that id or reference, several have it (their ids are
+        named) or it was destroyed; with 2 when the outcome or the date is none.
         """
 
         async def work() -> dict[str, Any]:

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pbxguard import logs, settings
-from pbxguard.core.errors import WrongUse
+from pbxguard.core.errors import Protected, WrongUse
 from pbxguard.core.ids import RecordingId
 from pbxguard.core.numbers import mask, parse
 from pbxguard.core.records import RecordingRow
@@ -226,7 +226,7 @@ def verify(
         if not everything:
             row = await store.access.which(id)
             if row.destroyed is not None:
-                raise WrongUse(f"recording {row.id} was destroyed")
+                raise Protected(f"recording {row.id} was destroyed")
             return [await compare(row, store.archive)]
         return [await compare(row, store.archive) async for row in store.index.live_recordings()]
 

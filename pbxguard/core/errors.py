@@ -118,7 +118,7 @@ class PromptRefused(PbxguardError):
 
 
 class Protected(PbxguardError):
-    """It may not be done to this recording now: it is locked, destroyed, or not the one."""
+    """It may not be done to this recording, or call, now: it is locked, destroyed, or not the one; or not paused."""
 
     code = "protected"
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Protocol, assert_never
 
 from pbxguard.core.commands import CommitBegin, CommitResume, NoteBinding, NoteLongPause, NoteRequest, RefuseRequest
-from pbxguard.core.errors import AuditFailed, NotFound, PbxguardError, WrongUse
+from pbxguard.core.errors import AuditFailed, NotFound, PbxguardError, Protected, WrongUse
 from pbxguard.core.facts import (
     InCall,
     MarkedPrivate,
@@ -117,9 +117,7 @@ class Requests:
         except AuditFailed:
             await self._audit_failed()
             return
-        for fact in command.facts:
-            _tell(fact)
-            await self._facts.put(fact)
+        await self._hold_from_now(command.facts)
 
     async def begin(self, command: CommitBegin) -> None:
         """The line first: without it nobody is told of the purpose."""
@@ -130,9 +128,7 @@ class Requests:
         except AuditFailed:
             await self._audit_failed()
             return
-        for fact in command.facts:
-            _tell(fact)
-            await self._facts.put(fact)
+        await self._hold_from_now(command.facts)
 
     def refuse(self, command: RefuseRequest) -> None:
         """Somebody asked who may not."""
@@ -142,13 +138,19 @@ class Requests:
         """A pause that nobody ends."""
         _log.warning(Event.PAUSE_LONG, call=command.channel)
 
+    async def _hold_from_now(self, facts: Sequence[Remembered]) -> None:
+        for fact in facts:
+            _tell(fact)
+            await self._facts.put(fact)
+
     # -- operators ---------------------------------------------------------------------------------------------------
 
     async def ask(self, call: str, what: InCall, actor: str, purposes: Sequence[PurposeName] = ()) -> None:
         """As one of us, in whose name `actor` asks, of a call that lives (its external channel's uniqueid).
 
-        `purposes`: to begin. Returns when it holds and is on disk. Raises NotFound, WrongUse (nothing is paused, nobody
-        of us takes part, no such purpose), AuditFailed: then what closes holds all the same, until a restart.
+        `purposes`: to begin. Returns when it holds and is on disk. Raises NotFound, Protected (nothing is paused,
+        nobody of us takes part), WrongUse (no such purpose), AuditFailed: then what closes holds all the same, until a
+        restart.
         """
         channel = Uniqueid(call)
         if channel not in self._supervisor.calls:
@@ -167,9 +169,7 @@ class Requests:
         opens = what in (InCall.RESUME, InCall.BEGIN)
         if opens:
             await self._commit(entries)
-        for fact in facts:
-            _tell(fact)
-            await self._facts.put(fact)
+        await self._hold_from_now(facts)
         if not opens:
             await self._commit(entries)
 
@@ -178,7 +178,7 @@ class Requests:
         everybody = dict.fromkeys((channel, *(c.uniqueid for c in talkers)))
         paused = tuple(Resumed(c) for c in everybody if self._supervisor.memory.of(c).paused)
         if not paused:
-            raise WrongUse("that call is not paused")
+            raise Protected("that call is not paused")
         return paused
 
     def _begun_with(self, channel: Uniqueid, purposes: tuple[PurposeName, ...]) -> tuple[PurposeBegun, ...]:
@@ -189,7 +189,7 @@ class Requests:
         own = next((c for c in board.component(channel).talkers if c.kind is PartyKind.OWN), None)
         said = answer(Requested(own.uniqueid, InCall.BEGIN, purposes), board, self._supervisor.memory) if own else None
         if said is None or not said.begun:
-            raise WrongUse("nobody of us takes part in that call just now")
+            raise Protected("nobody of us takes part in that call just now")
         return said.begun
 
     async def _commit(self, entries: Sequence[AuditEntry]) -> None:

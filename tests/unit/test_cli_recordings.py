@@ -285,6 +285,7 @@ def test_a_reference_that_fits_two_is_refused_with_their_ids(office: Office) -> 
     assert answer.code == 1
     assert A in answer.err
     assert B in answer.err
+    assert [*office.lines(A), *office.lines(B)] == []
 
 
 def test_a_sweep_destroys_what_is_over_and_a_dry_run_nothing(office: Office) -> None:
@@ -348,7 +349,20 @@ def test_wrong_use_exits_with_2_and_changes_nothing(office: Office, arguments: t
 )
 def test_what_is_not_there_exits_with_1(office: Office, arguments: tuple[str, ...]) -> None:
     office.add(A)
-    assert office(*arguments).code == 1
+    answer = office(*arguments, "--json")
+    assert answer.code == 1
+    assert answer.data["error"]["code"] == "not_found"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("recordings", "verify", A), ("outcome", A, "contract"), ("recordings", "export", A, "--reason", "r")]
+)
+def test_what_was_destroyed_exits_with_1(office: Office, arguments: tuple[str, ...]) -> None:
+    office.add(A)
+    assert office("recordings", "destroy", A, "--reason", "r", "--yes").code == 0
+    answer = office(*arguments, "--json")
+    assert answer.code == 1
+    assert answer.data["error"]["code"] == "protected"
 
 
 def test_without_a_database_it_exits_with_3_and_makes_none(office: Office) -> None:
