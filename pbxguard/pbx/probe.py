@@ -49,7 +49,7 @@ class ProbeRefused(ActionRefused):
 
 
 class _MakesRights(Protocol[R]):
-    def __call__(self, read: frozenset[str], write: frozenset[str], configured: frozenset[str]) -> R: ...
+    def __call__(self, read: frozenset[str] | None, write: frozenset[str], configured: frozenset[str]) -> R: ...
 
 
 class _MakesEndpoint(Protocol[E]):
@@ -134,7 +134,8 @@ class Probe:
         lines = [str(text) for key, text in answer.items() if key.startswith("Line-")]
         return read_rights(lines)
 
-    async def _read_rights(self) -> frozenset[str]:
+    async def _read_rights(self) -> frozenset[str] | None:
+        """By the events of what we change; None where we may change nothing, which proves nothing."""
         lamp = values.variable(f"DEVICE_STATE({DEVICE})")
         try:
             await self._ask("Events", {"EventMask": "on"})
@@ -146,7 +147,9 @@ class Probe:
                     self._event.clear()
                     await self._event.wait()
             await self._ask("Setvar", {"Variable": VARIABLE, "Value": ""})
-        except (TimeoutError, ActionRefused):
+        except ActionRefused:
+            return None
+        except TimeoutError:
             pass  # what did not come is a right that we lack
         return frozenset(self._seen)
 

@@ -32,8 +32,8 @@ SUBROUTINES = ("pbxguard-disclose", "pbxguard-outbound", "pbxguard-callee")
 class Rights:
     """What the AMI account may do, as far as it can be seen."""
 
-    read: frozenset[str]
-    """Of `NEEDED_READ`, those proven."""
+    read: frozenset[str] | None
+    """Of `NEEDED_READ`, those proven; None where they could not be tried."""
     write: frozenset[str]
     configured: frozenset[str] = frozenset()
     """Read rights as manager.conf names them; empty when that cannot be seen."""
@@ -135,13 +135,14 @@ def check_version(version: str) -> list[Finding]:
 def check_rights(rights: Rights) -> list[Finding]:
     """Too few and nothing works; too many and whoever steals the account has the machine."""
     found = []
-    for kind, needed, has in (("read", NEEDED_READ, rights.read), ("write", NEEDED_WRITE, rights.write)):
-        if needed - has:
-            message = f"the account lacks {kind}={','.join(sorted(needed - has))}"
+    unproven = frozenset() if rights.read is None else NEEDED_READ - rights.read
+    for kind, lacks_it in (("read", unproven), ("write", NEEDED_WRITE - rights.write)):
+        if lacks_it:
+            message = f"the account lacks {kind}={','.join(sorted(lacks_it))}"
             mend = "use read=system,call,dialplan,user,dtmf,agent and write=system,call, then `manager reload`"
             found.append(Finding("rights_too_few", Severity.ERROR, "manager.conf", message, mend))
     lacking = CONFIGURED_READ - rights.configured if rights.configured and "all" not in rights.configured else set()
-    if lacking - (NEEDED_READ - rights.read):
+    if lacking - unproven:
         message = f"manager.conf gives the account no read={','.join(sorted(lacking))}"
         mend = "use read=system,call,dialplan,user,dtmf,agent, then `manager reload`"
         found.append(Finding("rights_too_few", Severity.ERROR, "manager.conf", message, mend))

@@ -123,13 +123,15 @@ class Asterisk:
     """An async context manager: an Asterisk that is fully booted and certainly the one that was started.
 
     `dialplan` is the text of extensions.conf; it may `#include` absolute paths of the repo or the run folder.
-    `files` adds to or replaces the generated configuration, by file name. `rate` is 8000 (alaw) or 16000
-    (g722 first). `keep` leaves the run folder there at the end, as does `PBXGUARD_LAB_KEEP=1`. `user` is an account
-    of the tree that Asterisk runs as, with its group, as a packaged one does; by default it stays root.
+    `files` adds to or replaces the generated configuration, by file name; `more` is put behind what is generated.
+    `rate` is 8000 (alaw) or 16000 (g722 first). `keep` leaves the run folder there at the end, as does
+    `PBXGUARD_LAB_KEEP=1`. `user` is an account of the tree that Asterisk runs as, with its group, as a packaged one
+    does; by default it stays root.
     """
 
     dialplan: str = DIALPLAN
     files: Mapping[str, str] = field(default_factory=dict)
+    more: Mapping[str, str] = field(default_factory=dict)
     rate: int = 8000
     ports: Ports | None = None
     lines: Sequence[Line] = field(default_factory=default_lines)
@@ -345,7 +347,7 @@ class Asterisk:
             (self.run_dir / folder).mkdir(parents=True, exist_ok=True)
         file_of(Tone(MUSIC_HZ), 8000, self.run_dir / "moh")
         for name, text in {**self._configuration(), **self.files}.items():
-            (self.run_dir / "etc" / name).write_text(text)
+            (self.run_dir / "etc" / name).write_text(text + self.more.get(name, ""))
         if self.user:
             uid, gid = self.account()
             for folder in ("run", "log", "db", "spool", "spool/recording", "spool/monitor"):

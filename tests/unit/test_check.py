@@ -176,6 +176,14 @@ async def test_missing_rights_are_told_instead_of_what_fails_for_lack_of_them(gi
     assert "write=system" in found[1].message
 
 
+def test_read_rights_that_could_not_be_tried_are_held_against_manager_conf_alone() -> None:
+    untried = Rights(None, frozenset({"system"}), frozenset({"system", "dialplan", "user"}))
+    assert [finding.message for finding in check_pbx.check_rights(untried)] == [
+        "the account lacks write=call",
+        "manager.conf gives the account no read=call,dtmf",
+    ]
+
+
 async def test_rights_that_are_never_needed_are_found(given: Callable[..., Settings]) -> None:
     pbx = ScriptedPbx()
     pbx.has = Rights(ENOUGH.read, ENOUGH.write | {"command", "originate"})
