@@ -362,11 +362,8 @@ class Announcement:
         match event:
             case Gone():
                 return self._lost()
-            case Held():
-                return self._on_hold(now)
-            case Unheld():
-                self._held = False
-                return []
+            case Held() | Unheld():
+                return self._on_hold(isinstance(event, Held), now)
             case DigitReceived(digit):
                 return self._on_digit(digit, now)
             case Entered(up):
@@ -499,8 +496,9 @@ class Announcement:
             return Reason.PROMPT_NO_MEDIA
         return None
 
-    def _on_hold(self, now: float) -> list[Output]:
-        self._held = True
+    def _on_hold(self, held: bool, now: float) -> list[Output]:
+        """That a hold ended tells as much as its begin: until now he was on hold."""
+        self._held = held
         return self._fail(Reason.PROMPT_ON_HOLD, now) if self._phase in _PROMPT_PHASES else []
 
     def _on_digit(self, digit: str, now: float) -> list[Output]:

@@ -27,6 +27,7 @@ from .facts import (
     Fact,
     HangupRequested,
     Held,
+    Unheld,
 )
 from .ids import PurposeName, Uniqueid
 from .policy import Policy
@@ -98,16 +99,19 @@ class CalleePrompts:
     def __init__(self) -> None:
         self._listening: OrderedDict[Uniqueid, _Listening] = OrderedDict()
 
-    def handle(self, fact: Fact, policy: Policy) -> list[Finding]:
-        """What `fact` makes known; facts that concern no callee being told are ignored."""
+    def handle(self, fact: Fact, policy: Policy, *, on_hold: bool = False) -> list[Finding]:
+        """What `fact` makes known; facts that concern no callee being told are ignored.
+
+        `on_hold`: the channel whose prompt begins is, or may be, on hold already.
+        """
         match fact:
             case CalleePromptBegun():
-                return self._begun(fact)
+                return self._begun(fact, on_hold)
             case CalleePromptEnded():
                 return self._ended(fact, policy)
-            case Held(channel):
+            case Held(channel) | Unheld(channel):
                 if listening := self._listening.get(channel):
-                    listening.held = True
+                    listening.held = True  # that a hold ended tells as much of what was played until then
                 return []
             case DigitPressed(channel, digit):
                 return self._digit(channel, digit)
@@ -137,7 +141,7 @@ class CalleePrompts:
             return None
         return (disclosure.key_ms if listening.stage is _Stage.KEY else disclosure.notice_ms) / 1000
 
-    def _begun(self, fact: CalleePromptBegun) -> list[Finding]:
+    def _begun(self, fact: CalleePromptBegun, on_hold: bool) -> list[Finding]:
         name, is_key = _part(fact.prompt)
         try:
             key = DisclosureKey.parse(name)
@@ -148,8 +152,9 @@ class CalleePrompts:
             if before is None or before.stage is not _Stage.BETWEEN or before.key != key:
                 return self._failed(fact.channel, Reason.PROMPT_FAILED)
             before.stage, before.begun, before.readings = _Stage.KEY, fact, []
+            before.held |= on_hold
             return []
-        self._listening[fact.channel] = _Listening(key, fact)
+        self._listening[fact.channel] = _Listening(key, fact, held=on_hold)
         self._listening.move_to_end(fact.channel)
         if len(self._listening) > MOST_CALLEES:
             gone, listening = self._listening.popitem(last=False)

@@ -199,6 +199,11 @@ class Supervisor:
         """As `Calls.restore`."""
         self.book.restore(numbering)
 
+    def may_be_on_hold(self, channel: Uniqueid) -> bool:
+        """Whether it is on hold, or it is not known that it is not. One that is not known at all has only just come."""
+        seen = self.board.channels.get(channel)
+        return seen is not None and (seen.held or not seen.hold_known)
+
     def unheld(self) -> frozenset[Uniqueid]:
         """Who is in a bridge and known not to be on hold: the others of a call, too, of whom one is."""
         known = (c for c in self.board.channels.values() if c.bridge is not None and c.hold_known and not c.held)

@@ -108,6 +108,8 @@ class Surroundings:
     closed: Callable[[], tuple[Reason, ...]]
     notes: Callable[[Uniqueid], Notes]
     place: Place
+    on_hold: Callable[[Uniqueid], bool]
+    """Whether a channel is, or may be, on hold now."""
     facts: FactSink
     audit: Audit
     clock: Clock
@@ -185,6 +187,9 @@ class CallerDoor:
                     _log.info(Event.DOOR_LEFT, call=visit.channel, result=result.value, reason=reasons[0].value)
                 case AlreadyTold(_, consented):
                     await visit.leave(Result.CONSENTED if consented else Result.DISCLOSED, ())
+                case Due(disclosure) if around.on_hold(visit.channel):
+                    await visit.leave(Result.FAILED, (Reason.PROMPT_ON_HOLD,))
+                    await _untold(around, visit.channel, disclosure, Reason.PROMPT_ON_HOLD)
                 case Due(disclosure):
                     timing = Timing(key_wait=policy.limits.key_wait)
                     listener = Telling(around, group, visit.channel, disclosure)
@@ -316,10 +321,12 @@ class CalleeDoor:
     def observe(self, fact: Fact) -> None:
         """Judge what Asterisk reports of its prompts."""
         policy = self._around.policy()
-        for finding in self._prompts.handle(fact, policy):
+        begun = fact.channel if isinstance(fact, CalleePromptBegun) else None
+        on_hold = begun is not None and self._around.on_hold(begun)
+        for finding in self._prompts.handle(fact, policy, on_hold=on_hold):
             self._spawn(self._tell(finding))
-        if isinstance(fact, CalleePromptBegun) and (seconds := self._prompts.seconds(fact.channel, policy)) is not None:
-            self._spawn(self._count(fact.channel, seconds))
+        if begun is not None and (seconds := self._prompts.seconds(begun, policy)) is not None:
+            self._spawn(self._count(begun, seconds))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         if self._group is None:

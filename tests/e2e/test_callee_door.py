@@ -1,6 +1,6 @@
 """The callee's door with a whole installation: who is told what before the bridge, and what his keys do.
 
-The calls of the module overlap, then pbxguard is frozen, then killed. Customers send a chirp, agents a tone.
+The calls of the module overlap, then pbxguard is switched off, frozen, killed. Customers send a chirp, agents a tone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.lab import ami, asterisk_tree, checker, measure
 from tests.lab.asterisk import Line
 from tests.lab.evidence import calls_of, prompt, reasons
 from tests.lab.installation import UNWATCHED_S, Installation
-from tests.lab.phone import Answer, Heard, Phone, PhoneCall, Phones
+from tests.lab.phone import Answer, Heard, Phone, PhoneCall, Phones, Ring
 from tests.lab.signals import VOICES, Chirp, Tone
 from tests.lab.stories import Story
 
@@ -55,10 +55,18 @@ exten => _5[0+]X.,1,Gosub(pbxguard-outbound,s,1(contract_evidence,${EXTEN:1}))
  same => n,Dial(PJSIP/${EXTEN:1}@trunk-f,60,tTU(pbxguard-callee^${PBXGUARD_PROMPT}))
 exten => _4[0+]X.,1,Gosub(pbxguard-outbound,s,1(contract_evidence,${EXTEN:1}))
  same => n,Dial(PJSIP/${EXTEN:1}@trunk-g,60,tTU(pbxguard-callee^${PBXGUARD_PROMPT}))
+; with a wait of one's own first, in which the customer may press hold
+exten => _3[0+]X.,1,Gosub(pbxguard-outbound,s,1(contract_evidence,${EXTEN:1}))
+ same => n,Dial(PJSIP/${EXTEN:1}@trunk-h,60,tTU(later^${PBXGUARD_PROMPT}))
+[later]
+exten => s,1,Wait(1.5)
+ same => n,Gosub(pbxguard-callee,s,1(${ARG1}))
+ same => n,Return()
 """
+LATER_S = 1.5
 PACKETS_S = {"trunk-f": 0.04, "trunk-g": 0.01}
 """What Asterisk sends in one packet there; 20 ms everywhere else."""
-AGENTS = tuple(str(number) for number in (*range(100, 112), 114, 115, 116, 117))  # 112, 113: the never-record list
+AGENTS = tuple(str(number) for number in (*range(100, 112), *range(114, 121)))  # 112, 113: the never-record list
 
 
 class Office:
@@ -67,7 +75,7 @@ class Office:
     def __init__(self, site: Installation, agents: dict[str, Phone], carriers: dict[str, Phone]) -> None:
         self.site, self.agents, self.carriers = site, agents, carriers
         self.prompts: list[dict[str, str]] = []
-        """What the dialplan said of the prompts that it played, in order."""
+        """What the dialplan said of the prompts that it played, and of holds, in order."""
 
     async def call(self, agent: str, dialled: str, carrier: str, number: str, title: str) -> Story:
         """An agent dials; the customer's phone has answered and may be hearing the disclosure."""
@@ -178,7 +186,38 @@ async def short_packets(office: Office) -> Story:
     return await talked(await office.call("117", "40201112217", "trunk-g", "+31201112217", "packets of 10 ms"))
 
 
+async def hold_in_notice(office: Office) -> Story:
+    story = await office.call("118", "30201112218", "trunk-h", "+31201112218", "on hold for a second of the notice")
+    customer = story.calls["customer"]
+    await customer.talk(LATER_S + 2.0)
+    await customer.hold()
+    await customer.talk(1.0)
+    await customer.unhold()
+    return await talked(story)
+
+
+async def hold_before_notice(office: Office) -> Story:
+    story = await office.call("119", "30201112219", "trunk-h", "+31201112219", "on hold from before it to its end")
+    customer = story.calls["customer"]
+    await customer.hold()
+    await customer.talk(LATER_S + 1.0 + office.seconds(NOTICE))
+    await customer.unhold()
+    return await talked(story)
+
+
+async def hold_that_ended(office: Office) -> Story:
+    story = await office.call("120", "30201112220", "trunk-h", "+31201112220", "on hold, and back before the notice")
+    customer = story.calls["customer"]
+    await customer.hold()
+    await customer.talk(0.3)
+    await customer.unhold()
+    return await talked(story)
+
+
 PLAYS = (
+    hold_before_notice,
+    hold_in_notice,
+    hold_that_ended,
     told,
     long_packets,
     short_packets,
@@ -200,7 +239,8 @@ async def site(tree: asterisk_tree.Tree) -> AsyncIterator[Installation]:
     lines = [Line(f"trunk-{name}", "from-trunk", host=f"127.0.0.{host}") for name, host in (("d", 6), ("e", 7))]
     for host, (name, seconds) in enumerate(PACKETS_S.items(), 8):
         lines.append(Line(name, "from-trunk", host=f"127.0.0.{host}", packet_ms=round(seconds * 1000)))
-    lines += [Line(number, "internal", password=f"secret{number}") for number in ("116", "117")]
+    lines.append(Line("trunk-h", "from-trunk", host="127.0.0.10"))
+    lines += [Line(str(number), "internal", password=f"secret{number}") for number in range(116, 121)]
     async with Installation(dialplan=DIALPLAN, extra_lines=lines, watchdog_s=UNWATCHED_S) as running:
         yield running
 
@@ -209,7 +249,7 @@ async def site(tree: asterisk_tree.Tree) -> AsyncIterator[Installation]:
 async def office(site: Installation) -> AsyncIterator[Office]:
     async with Phones() as phones:
         a = site.asterisk
-        names = ("trunk-b", "trunk-d", "trunk-e", *PACKETS_S)
+        names = ("trunk-b", "trunk-d", "trunk-e", *PACKETS_S, "trunk-h")
         carriers = await asyncio.gather(
             *(phones.add(a.line(name), sends=CUSTOMER, on_incoming=Answer(0.3)) for name in names)
         )
@@ -228,7 +268,8 @@ async def played(office: Office) -> dict[str, Story]:
     async with ami.connect(office.site.asterisk) as manager:
         stories = await asyncio.gather(*(after(STAGGER_S * n, play) for n, play in enumerate(PLAYS)))
         await office.site.asterisk.idle()
-        office.prompts = [event for event in manager.events if event.get("UserEvent") == "PbxguardPrompt"]
+        wanted = ("PbxguardPrompt", "Hold", "Unhold")
+        office.prompts = [e for e in manager.events if e.get("UserEvent", e["Event"]) in wanted]
     return {play.__name__: story for play, story in zip(PLAYS, stories, strict=True)}
 
 
@@ -281,7 +322,7 @@ async def test_a_customer_who_is_sent_packets_of_another_length_is_told_and_reco
 ) -> None:
     story = played[play]
     disclosed = await notice_heard(office, story, NOTICE)
-    begun, ended = (int(event["Tx"]) for event in office.prompts if event["Channel"].startswith(f"PJSIP/{trunk}-"))
+    begun, ended = (int(e["Tx"]) for e in office.prompts if e["Channel"].startswith(f"PJSIP/{trunk}-") and "Tx" in e)
     assert (ended - begun) * PACKETS_S[trunk] == pytest.approx(office.seconds(NOTICE), abs=0.1)
     await recorded(office, story, disclosed)
 
@@ -334,6 +375,44 @@ async def test_a_1_after_a_9_takes_no_objection_back(office: Office, played: dic
     await refused(office, story, {"objected", "consent_missing"})
 
 
+@pytest.mark.parametrize(
+    ("play", "order"),
+    [
+        ("hold_in_notice", ["begin", "Hold", "Unhold", "end"]),
+        ("hold_before_notice", ["Hold", "begin", "end", "Unhold"]),
+    ],
+)
+async def test_a_notice_during_which_the_customer_was_on_hold_does_not_count_and_the_call_goes_on(
+    play: str, order: list[str], office: Office, played: dict[str, Story]
+) -> None:
+    story = played[play]
+    assert happened(office, story) == order
+    await refused(office, story, {"not_told", "prompt_on_hold"})
+    assert not (await office.site.why(story.number))["told"]
+    # they talk, from when he is back
+    customer, agent = [measure.track(await story.calls[who].heard()) for who in ("customer", "agent")]
+    assert sum(span.seconds for span in checker.spans(customer, AGENT_HZ)) > TALK_S - LOST_S
+    assert sum(said.end_s - said.start_s for said in checker.chirp_stretches(agent, CUSTOMER)) > TALK_S - LOST_S
+
+
+async def test_its_twin_whose_hold_ended_before_the_notice_is_told_and_recorded(
+    office: Office, played: dict[str, Story]
+) -> None:
+    story = played["hold_that_ended"]
+    assert happened(office, story) == ["Hold", "Unhold", "begin", "end"]
+    await recorded(office, story, await notice_heard(office, story, NOTICE))
+
+
+def happened(office: Office, story: Story) -> list[str]:
+    """Holds, and the begin and end of prompts, on the customer's channel, in the order in which Asterisk told them.
+
+    It is the channel of trunk-h that was dialled by this story's agent.
+    """
+    dialler = story.calls["customer"].number
+    of = [e for e in office.prompts if e["Channel"].startswith("PJSIP/trunk-h-") and e["ConnectedLineNum"] == dialler]
+    return [event.get("Phase", event["Event"]) for event in of]
+
+
 async def test_a_customer_who_hangs_up_in_the_middle_leaves_no_file(office: Office, played: dict[str, Story]) -> None:
     await cut_short(office, played["customer_leaves"])
 
@@ -375,7 +454,43 @@ async def untold(office: Office, story: Story) -> Heard:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def frozen(office: Office, played: dict[str, Story]) -> Story:
+async def off(office: Office, played: dict[str, Story]) -> dict[str, Story]:
+    """Two calls while the global variable PBXGUARD is `off`: one rang already when it was set, one is dialled then."""
+    site, carrier = office.site, office.carriers["trunk-b"]
+    await carrier.answers(Ring())
+    rang = Story("it rings as pbxguard is switched off", "+31201112231")
+    so_far = len([call for call in carrier.calls if not call.outgoing and call.number == "100"])
+    rang.calls["agent"] = await office.agents["100"].call("0201112231")
+    rang.calls["customer"] = customer = await carrier.incoming(number="100", after=so_far, deadline_s=30)
+    await rang.calls["agent"].ringing()
+    await site.asterisk.cli("dialplan set global PBXGUARD off")
+    try:
+        dialled, _ = await asyncio.gather(
+            office.call("101", "80201112232", "trunk-e", "+31201112232", "dialled while pbxguard is off"),
+            customer.answer(),
+        )
+        await asyncio.gather(talked(rang), talked(dialled))
+        await site.asterisk.idle()
+    finally:
+        await site.asterisk.cli("dialplan set global PBXGUARD on")
+        await carrier.answers(Answer(0.3))
+    return {"rang": rang, "dialled": dialled}
+
+
+@pytest.mark.parametrize(
+    ("which", "expected"),
+    [("rang", {"switched_off", "not_told"}), ("dialled", {"switched_off", "no_purpose"})],
+)
+async def test_while_pbxguard_is_switched_off_the_customer_is_connected_at_once_untold_and_unrecorded(
+    which: str, expected: set[str], office: Office, off: dict[str, Story]
+) -> None:
+    """Their twins are `told` before it was off, and the call once pbxguard is back."""
+    await untold(office, off[which])
+    await refused(office, off[which], expected)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def frozen(office: Office, off: dict[str, Story]) -> Story:
     """A call while pbxguard is stopped (SIGSTOP); it goes on once the call is over."""
     process = office.site.process
     assert process is not None

@@ -46,6 +46,7 @@ LESSONS = "lessons.nl.notice.inbound"
 
 TO_EVIDENCE, TO_TRAINING, TO_BOTH, TO_PRIVATE, NO_DOOR = "31201234", "31201235", "31201236", "31201237", "31201238"
 TO_UNKNOWN, TO_LESSONS, TO_COMPLAINT, TO_COMPLAINT_EN, TO_FRENCH, TO_QUEUE = (f"3120124{n}" for n in range(6))
+TO_MENU, MENU_S = "31201246", 2.0
 DIALPLAN = """
 exten => _31201240XXX,1,Gosub(pbxguard-disclose,s,1(servicedoeleinden))
  same => n,Dial(PJSIP/${EXTEN:8},60,tT)
@@ -59,6 +60,11 @@ exten => _31201244XXX,1,Gosub(pbxguard-disclose,s,1(contract_evidence,language=f
  same => n,Dial(PJSIP/${EXTEN:8},60,tT)
 exten => _31201245XXX,1,Gosub(pbxguard-disclose,s,1(contract_evidence))
  same => n,Queue(sales,tT,,,60)
+; as behind a menu, in which the caller may press hold
+exten => _31201246XXX,1,Answer()
+ same => n,Wait(2)
+ same => n,Gosub(pbxguard-disclose,s,1(contract_evidence))
+ same => n,Dial(PJSIP/${EXTEN:8},60,tT)
 """
 SETTINGS = f"""
 [never_record]
@@ -150,6 +156,19 @@ async def holds(call: Call, site: Installation, customer: PhoneCall) -> None:
     await customer.unhold()
 
 
+async def holds_in_the_menu(call: Call, site: Installation, customer: PhoneCall) -> None:
+    """Puts us on hold before he comes to the door, and comes back when the agent has answered."""
+    await customer.hold()
+    await customer.talk(MENU_S + 2.0)
+    await customer.unhold()
+
+
+async def comes_back_in_the_menu(call: Call, site: Installation, customer: PhoneCall) -> None:
+    await customer.hold()
+    await customer.talk(0.3)
+    await customer.unhold()
+
+
 async def agrees_and_holds(call: Call, site: Installation, customer: PhoneCall) -> None:
     await customer.talk(1.5)
     await call.press("1")
@@ -180,6 +199,8 @@ def plan() -> dict[str, Call]:
         "notice": Call(TO_EVIDENCE, "+31612340121"),
         "notice, 9 early": Call(TO_EVIDENCE, "+31612340122", presses("9", after_s=2.0)),
         "notice, on hold": Call(TO_EVIDENCE, "+31612340123", holds),
+        "on hold from the menu on": Call(TO_MENU, "+31612340132", holds_in_the_menu),
+        "on hold in the menu only": Call(TO_MENU, "+31612340133", comes_back_in_the_menu),
         "never-record caller": Call(TO_EVIDENCE, "+31612340666"),
         "private": Call(TO_PRIVATE, "+31612340125"),
         "unknown purpose": Call(TO_UNKNOWN, "+31612340126"),
@@ -224,7 +245,7 @@ async def play(site: Installation, desk: Desk, call: Call) -> None:
         agent = await desk.agent.incoming(after=so_far, deadline_s=40)
         await agent.answered()
         await customer.talk(TALK_S)
-    if call.at_the_door is holds or call.at_the_door is agrees_and_holds:
+    if call.at_the_door in (holds, holds_in_the_menu, agrees_and_holds):
         await customer.talk(TALK_S)
     await customer.hangup()
     await agent.ended()
@@ -308,6 +329,7 @@ REFUSED: dict[str, tuple[set[str], str]] = {
     "withheld, no key": ({"consent_missing"}, "withheld, 1"),
     "notice, 9 early": ({"objected", "not_told", "prompt_cut"}, "notice"),
     "notice, on hold": ({"not_told", "prompt_on_hold"}, "notice"),
+    "on hold from the menu on": ({"not_told", "prompt_on_hold"}, "on hold in the menu only"),
     "never-record caller": ({"never_record", "not_told"}, "notice"),
     "private": ({"marked_private", "not_told"}, "notice"),
     "unknown purpose": ({"purpose_unknown", "disclosure_unapproved", "not_told", "consent_missing"}, "notice"),
@@ -327,6 +349,7 @@ RECORDED: dict[str, str] = {
     "withheld, 1": EVIDENCE_OPT_IN,
     "queue": EVIDENCE,
     "notice": EVIDENCE,
+    "on hold in the menu only": EVIDENCE,
     "active purpose": LESSONS,
     "approved": COMPLAINT,
     "sound restored": COMPLAINT_EN,
@@ -334,6 +357,7 @@ RECORDED: dict[str, str] = {
 """What each was told."""
 
 SILENT: dict[str, str] = {
+    "on hold from the menu on": EVIDENCE,
     "never-record caller": EVIDENCE,
     "private": EVIDENCE,
     "unknown purpose": EVIDENCE,

@@ -315,6 +315,15 @@ def test_a_hold_meanwhile_stops_the_prompt_and_leaves_the_caller_untold() -> Non
     assert call.finish().reasons == (Reason.PROMPT_ON_HOLD,)
 
 
+def test_a_hold_that_ends_meanwhile_shows_that_the_caller_was_on_hold_until_then() -> None:
+    call = Told()
+    call.until_first_play()
+    call.give(PlaybackStarted("v-1", 1000.0))
+    assert call.give(Unheld())[0] == StopPlayback("v-1")
+    call.give(PlaybackFinished("v-1", "done", 1003.0))
+    assert call.finish().reasons == (Reason.PROMPT_ON_HOLD,)
+
+
 def test_nothing_is_played_to_a_caller_on_hold() -> None:
     call = Told()
     call.give(Entered(up=True))

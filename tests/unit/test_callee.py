@@ -22,6 +22,7 @@ from pbxguard.core.facts import (
     Fact,
     HangupRequested,
     Held,
+    Unheld,
 )
 from pbxguard.core.ids import PurposeName, Uniqueid
 from pbxguard.core.policy import Policy
@@ -156,6 +157,26 @@ def test_an_end_without_a_beginning_proves_nothing() -> None:
 
 def test_on_hold_nobody_hears_it() -> None:
     assert judged(begun(), Held(HIM), ended()) == [CalleeNotHeard(HIM, NOTICE.key, Reason.PROMPT_ON_HOLD)]
+
+
+def test_a_hold_that_ends_meanwhile_shows_that_he_was_on_hold_until_then() -> None:
+    assert judged(begun(), Unheld(HIM), ended()) == [CalleeNotHeard(HIM, NOTICE.key, Reason.PROMPT_ON_HOLD)]
+
+
+@pytest.mark.parametrize(("disclosure", "part"), [(NOTICE, ""), (OPT_IN, "/key")])
+def test_a_prompt_that_begins_to_one_on_hold_is_not_heard(disclosure: Disclosure, part: str) -> None:
+    prompts = CalleePrompts()
+    if part:
+        prompts.handle(begun(disclosure), POLICY)
+        for packets in (100, 250):
+            prompts.sent(HIM, packets, packets * 160)
+        assert prompts.handle(ended(disclosure), POLICY) == []
+    prompts.handle(begun(disclosure, part=part), POLICY, on_hold=True)
+    for packets in (100, 250):
+        prompts.sent(HIM, packets, packets * 160)
+    assert prompts.handle(ended(disclosure, part=part), POLICY) == [
+        CalleeNotHeard(HIM, disclosure.key, Reason.PROMPT_ON_HOLD)
+    ]
 
 
 def test_hanging_up_in_the_middle_leaves_him_untold() -> None:

@@ -65,6 +65,7 @@ class World:
     closed: tuple[Reason, ...] = ()
     notes: Notes = field(default_factory=Notes)
     place: tuple[str, str] | None = None
+    on_hold: set[Uniqueid] = field(default_factory=set)
     audit_fails: bool = False
     audit_takes: float = 0.0
     done: list[object] = field(default_factory=list)
@@ -84,6 +85,7 @@ class World:
             closed=lambda: self.closed,
             notes=lambda channel: self.notes,
             place=lambda channel: self.place,
+            on_hold=lambda channel: channel in self.on_hold,
             facts=self,
             audit=self,  # type: ignore[arg-type]  # writes only
             clock=SystemClock(),
@@ -174,6 +176,15 @@ async def test_a_prompt_not_heard_is_a_fact_with_its_reason() -> None:
     world = World()
     await CallerDoor(world.around())(FakeVisit(Outcome(Result.FAILED, (Reason.PROMPT_CUT,))))
     assert world.facts(DisclosureNotHeard) == [DisclosureNotHeard(HIM, disclosure(Direction.INBOUND).key, "prompt_cut")]
+    assert "disclosure.not_heard" in world.done
+
+
+async def test_a_caller_who_comes_on_hold_is_played_nothing_and_is_untold() -> None:
+    world, visit = World(on_hold={HIM}), FakeVisit()
+    await CallerDoor(world.around())(visit)
+    assert (visit.left, visit.played) == ([(Result.FAILED, (Reason.PROMPT_ON_HOLD,))], [])
+    untold = DisclosureNotHeard(HIM, disclosure(Direction.INBOUND).key, "prompt_on_hold")
+    assert world.facts(DisclosureNotHeard) == [untold]
     assert "disclosure.not_heard" in world.done
 
 
@@ -298,6 +309,13 @@ async def test_what_asterisk_played_whole_to_the_callee_is_heard_after_the_audit
     world = World()
     await observed(world, FakeCounters(), until=lambda: world.facts(DisclosureHeard))
     assert world.done.index("disclosure.heard") < world.done.index(world.facts(DisclosureHeard)[0])
+
+
+async def test_a_callee_whose_prompt_begins_on_hold_is_untold() -> None:
+    world = World(on_hold={HIM})
+    await observed(world, FakeCounters(), until=lambda: world.facts(DisclosureNotHeard))
+    assert world.facts(DisclosureNotHeard) == [DisclosureNotHeard(HIM, SHORT.key, "prompt_on_hold")]
+    assert not world.facts(DisclosureHeard)
 
 
 async def test_with_a_broken_audit_log_the_callee_is_untold() -> None:
