@@ -24,7 +24,7 @@ SAID: Mapping[InCall, str] = {
 """The variable of the asker's channel in which the shipped dialplan leaves a request that closes (pbxguard.conf): each
 has its own, so that none takes another's place, nor goes when another was written down."""
 SAID_SO = "yes"
-"""What such a variable holds then. Of one that was never set, Asterisk's Status says ``(null)``."""
+"""What such a variable holds then. Of one that was never set, Asterisk's Status says ``(null)`` (docs/adr/0017)."""
 
 
 @dataclass(frozen=True, slots=True)
