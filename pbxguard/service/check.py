@@ -144,8 +144,8 @@ def check_papers(settings: Settings) -> list[Finding]:
         message = "is not set: above 50 staff the works council must consent (WOR 27)"
         found.append(Finding("employees_unknown", Severity.NOTE, "employees", message, "set employees = N"))
     if settings.parties.mandated:
-        message = "tenants are recorded only with a dated, revocable mandate of theirs"
-        found.append(Finding("mandates", Severity.NOTE, "parties.mandated", message, "keep each mandate at hand"))
+        message = "a mandate's date and revocation are not checked yet: these count as unknown, and are not recorded"
+        found.append(Finding("mandates", Severity.NOTE, "parties.mandated", message, "nothing: they are refused"))
     return found
 
 
