@@ -44,6 +44,9 @@ exten => 31201239011,1,Gosub(pbxguard-disclose,s,1(contract_evidence))
 ; an endpoint that no pattern covers
 exten => 31201239012,1,Gosub(pbxguard-disclose,s,1(contract_evidence))
  same => n,Dial(PJSIP/300,60,tT)
+; its twin, which one does
+exten => 31201239014,1,Gosub(pbxguard-disclose,s,1(contract_evidence))
+ same => n,Dial(PJSIP/122,60,tT)
 exten => 31201239013,1,Gosub(pbxguard-disclose,s,1(contract_evidence))
  same => n,ConfBridge(room)
 
@@ -109,7 +112,16 @@ async def agent_to_agent(office: Office) -> Scene:
     await agent.answered()
     await agent.talk(TALK_S)
     await agent.hangup()
+    await _twin(office, scene, "somebody outside calls him", "31201234102", "+31612345298", "102")
     return scene
+
+
+async def _twin(office: Office, scene: Scene, title: str, did: str, number: str, agent: str) -> None:
+    """The call that differs in one thing from the scene's, and is recorded."""
+    twin = await office.inbound(title, did, number, agent)
+    scene.calls["twin"] = twin.calls["customer"]
+    await scene.calls["twin"].talk(TALK_S)
+    await scene.calls["twin"].hangup()
 
 
 async def forged(office: Office) -> Scene:
@@ -258,10 +270,7 @@ async def redirected(office: Office) -> Scene:
     await third.talk(TALK_S)
     await scene.calls["customer"].hangup()
     await phone.answers(Answer(0.5))
-    twin = await office.inbound("the same phone answers", "31201234120", "+31612345292", "120")
-    await twin.calls["customer"].talk(TALK_S)
-    await twin.calls["customer"].hangup()
-    scene.calls["twin"] = twin.calls["customer"]
+    await _twin(office, scene, "the same phone answers", "31201234120", "+31612345292", "120")
     return scene
 
 
@@ -271,6 +280,7 @@ async def unknown(office: Office) -> Scene:
     await stranger.answered()
     await stranger.talk(TALK_S)
     await scene.calls["customer"].hangup()
+    await _twin(office, scene, "answered by one that a pattern covers", "31201239014", "+31612345299", "122")
     return scene
 
 
@@ -311,7 +321,7 @@ WAVES: tuple[tuple[Play, ...], ...] = (
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def site(tree: asterisk_tree.Tree) -> AsyncIterator[Installation]:
     # 112 and 113 are on the never-record list, and 3xx is covered by no pattern
-    more = [Line(name, "internal", password=f"secret{name}") for name in ("120", "121", "300")]
+    more = [Line(name, "internal", password=f"secret{name}") for name in ("120", "121", "122", "300")]
     async with Installation(dialplan=DIALPLAN, queues=QUEUES, extra_lines=more) as running:
         yield running
 
@@ -324,7 +334,7 @@ async def scenes(site: Installation) -> AsyncIterator[dict[str, Scene]]:
         carriers = await asyncio.gather(*(phones.add(a.line("trunk-a"), sends=CUSTOMER) for _ in range(3)))
         third = await phones.add(a.line("trunk-c"), sends=Tone(THIRD_HZ), on_incoming=Answer(0.3))
         names = [str(number) for number in range(100, 116) if number not in (112, 113)]
-        names += ["120", "121", "300"]
+        names += ["120", "121", "122", "300"]
         others = {"102", "104", "115", "300"}
         own = await asyncio.gather(
             *(
@@ -363,7 +373,7 @@ class File:
         assert found.find(self.others) == []
 
 
-async def file_of(site: Installation, scene: Scene) -> File:
+async def file_of(site: Installation, scene: Scene, agent_hz: float = AGENT_HZ) -> File:
     """The one sealed file of a scene: both voices on their sides, nothing before the end of the notice."""
     heard, said = await measure.pair(scene.calls["customer"])
     disclosed = measure.prompt_end(heard, prompt(site, NOTICE))
@@ -371,7 +381,7 @@ async def file_of(site: Installation, scene: Scene) -> File:
     file = measure.recorded(path, said, CUSTOMER)
     assert file.first_s > disclosed
     assert measure.voices(file.others, CUSTOMER) == {"chirp"}
-    assert f"{AGENT_HZ:g}" in measure.voices(file.own, CUSTOMER)
+    assert f"{agent_hz:g}" in measure.voices(file.own, CUSTOMER)
     return File(path, file.own, file.others, heard, said)
 
 
@@ -399,10 +409,10 @@ async def untouched(site: Installation, scene: Scene, expected: set[str], notice
     assert site.files(scene.number) == []
 
 
-async def plain(site: Installation, number: str, customer: PhoneCall) -> Path:
+async def plain(site: Installation, number: str, customer: PhoneCall, agent_hz: float = AGENT_HZ) -> Path:
     """Recorded in one segment from the notice to the end."""
     scene = Scene("plain", number, {"customer": customer})
-    file = await file_of(site, scene)
+    file = await file_of(site, scene, agent_hz)
     assert len(segments(file.path)) == 1
     assert file.own.seconds > TALK_S - LOST_S
     return file.path
@@ -412,11 +422,13 @@ async def plain(site: Installation, number: str, customer: PhoneCall) -> Path:
 
 
 async def test_agent_to_agent_is_not_recorded(site: Installation, scenes: dict[str, Scene]) -> None:
-    heard, _ = await measure.pair(scenes["agent_to_agent"].calls["agent"])
+    scene = scenes["agent_to_agent"]
+    heard, _ = await measure.pair(scene.calls["agent"])
     measure.first_heard(heard, OTHER_HZ)  # the two did talk
     assert await calls_of(site, "114") == []  # nobody's call: no number of an outside party is even noted
-    kept = [manifest(path)["call"] for path in site.archive.rglob("*.flac")]
-    assert not [call for call in kept if call["own_endpoint"] in ("PJSIP/114", "PJSIP/102")]
+    twin = await plain(site, "+31612345298", scene.calls["twin"], OTHER_HZ)
+    files = site.archive.rglob("*.flac")
+    assert [p for p in files if manifest(p)["call"]["own_endpoint"] in ("PJSIP/114", "PJSIP/102")] == [twin]
 
 
 async def test_an_outside_caller_who_shows_our_own_number_makes_no_own_party(
@@ -455,9 +467,11 @@ async def test_a_302_of_the_agents_phone_to_an_outside_number_is_not_recorded(
 async def test_an_endpoint_that_no_pattern_covers_is_unknown_and_refused(
     site: Installation, scenes: dict[str, Scene]
 ) -> None:
-    heard, _ = await measure.pair(scenes["unknown"].calls["customer"])
+    scene = scenes["unknown"]
+    heard, _ = await measure.pair(scene.calls["customer"])
     measure.first_heard(heard, OTHER_HZ)
-    await untouched(site, scenes["unknown"], {"no_own_party", "unknown_party"})
+    await untouched(site, scene, {"no_own_party", "unknown_party"})
+    await plain(site, "+31612345299", scene.calls["twin"])
 
 
 async def test_an_unknown_endpoint_that_joins_a_conference_closes_it_until_it_leaves(
