@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from itertools import count
 
 from .commands import CallOutcome, Command, ReportCall, SealRecording
@@ -19,6 +20,16 @@ from .permit import Permit, Refusal, would_record
 from .purposes import Direction, OnObjection
 from .reasons import Reason, ordered
 from .switchboard import Channel, Component
+
+
+class Company(IntEnum):
+    """With whom a call is."""
+
+    NOBODY = 0
+    """Alone, or hanging up."""
+    UNSEEN = 1
+    """Behind half a Local channel, or in a bridge of which a member is not known: perhaps with nobody."""
+    PEOPLE = 2
 
 
 @dataclass(slots=True)
@@ -52,8 +63,8 @@ class Call:
     ended: bool = False
     bypassed: bool = False
     """The switch was off while nothing was asked for it: its door may have been passed by."""
-    spoke: bool = False
-    """It was in a conversation with somebody: what is told of it afterwards is why *that* was not recorded."""
+    company: Company = Company.NOBODY
+    """The best that it ever had: what is told of it in lesser company is why *that* conversation was not recorded."""
     reported: CallOutcome | None = None
 
 
@@ -133,8 +144,7 @@ class Calls:
         legs = tuple(t.channel for t in conversation.own)
         recorded = isinstance(decision, Permit)
         commands: list[Command] = []
-        leaving = any(channel.leaving for channel in component.talkers)
-        meeting = component.bridged and not leaving and (len(conversation.talkers) > 1 or conversation.unseen)
+        company = _company(component, conversation)
         externals = [u for u in component.channels if u in self.live and u in self._known.board.channels]
         for uniqueid in sorted(externals):
             call = self.live[uniqueid]
@@ -148,11 +158,12 @@ class Calls:
             self._own_side(call, channel, conversation)
             call.reference = notes.reference or conversation.reference or call.reference
             call.recorded = recorded
-            # Who is alone again, at the end or in a queue, is no news of why the conversation was not recorded.
-            if meeting or not call.spoke or call.had_segments:
+            # Who is alone again, at the end or in a queue, is no news of why the conversation was not recorded; nor who
+            # is alone behind a Local channel, for the instant in which its other half is gone and it is not.
+            if company >= call.company or call.had_segments:
                 call.would_record = isinstance(decision, Refusal) and would_record(decision)
                 call.reasons = self._reasons(call, decision) if isinstance(decision, Refusal) else call.reasons
-            call.spoke = call.spoke or meeting
+            call.company = max(call.company, company)
             if len(externals) > 1:
                 call.others |= {u: self._shown(self._known.board.channels[u]) for u in externals if u != uniqueid}
             call.objected |= self._objected(call)
@@ -194,7 +205,7 @@ class Calls:
     def unmet(self, channel: Uniqueid) -> None:
         """The bridge that it was put into while it hung up was no conversation."""
         if (call := self.live.get(channel)) is not None:
-            call.spoke = False
+            call.company = Company.NOBODY
 
     def end(self, channel: Uniqueid) -> list[Command]:
         call = self.live.pop(channel, None)
@@ -235,3 +246,11 @@ class Calls:
             call.permitted = {p for h in heard for p in h.disclosure.purposes}
         notes = self._known.memory.of(call.channel.uniqueid)
         return {p for p in call.permitted if notes.objects_to(p)}
+
+
+def _company(component: Component, conversation: Conversation) -> Company:
+    if not component.bridged or any(channel.leaving for channel in component.talkers):
+        return Company.NOBODY
+    if len(conversation.talkers) > 1:
+        return Company.PEOPLE
+    return Company.UNSEEN if conversation.unseen else Company.NOBODY

@@ -195,17 +195,13 @@ async def scenes(site: Installation) -> AsyncIterator[Played]:
 # -- measures --------------------------------------------------------------------------------------------------------
 
 
-ALONE = ("unknown_party", "no_purpose")
-
-
 async def refused(site: Installation, scene: Scene) -> None:
     """The customer was told and heard the outside party, and nothing was kept of either."""
     assert scene.reasons("talking") == {"no_own_party", "not_told"}
     heard = await told_and_refused(site, scene, {"no_own_party", "not_told"})
     measure.first_heard(heard, THIRD_HZ)
     assert site.files(scene.third) == []
-    # Behind a Local channel that stays he is alone for an instant when the customer leaves, and with nobody knows whom.
-    assert await reasons(site, scene.third) in ({"no_own_party", "not_told"}, {"no_own_party", *ALONE})
+    assert await reasons(site, scene.third) == {"no_own_party", "not_told"}
 
 
 async def recorded(site: Installation, scene: Scene, endpoint: str, hertz: float) -> None:

@@ -129,8 +129,8 @@ class Verdict:
     own_legs: frozenset[str]
     calls: frozenset[str]
     frozen: bool
-    several: bool
-    """Two or more people, or somebody unseen, and nobody hanging up: a conversation, and not one waiting."""
+    company: int
+    """2: two or more people, and nobody hanging up; 1: one, with somebody unseen; 0: one who waits."""
 
 
 ALL = "*"
@@ -564,7 +564,7 @@ class Oracle:
             frozenset(c for c in own if self.lines[c].up),
             frozenset(outside),
             any(deadline > self.now for deadline in changing),
-            bridged and (len(people) > 1 or unseen) and not leaving,
+            (2 if len(people) > 1 else int(unseen)) if bridged and not leaving else 0,
         )
 
     def _unseen(self, c: str) -> bool:

@@ -98,7 +98,8 @@ class Trial:
         self.excused: set[RecordingId] = set()
         """Calls that ended while pbxguard was away: their leftovers are not the supervisor's."""
         self.reported: dict[str, ReportCall] = {}
-        self.spoke: set[str] = set()
+        self.company: dict[str, int] = {}
+        """The best that each call ever had."""
         self.bypassed: set[str] = set()
         """Calls that nothing was asked for while the switch was off: that is why, until something is."""
         self.whispers: dict[Uniqueid, Tell] = {}
@@ -128,7 +129,8 @@ class Trial:
             running = frozenset(str(s.leg) for s in self.wanted.values())
             closing = {str(id): str(stop.leg) for id, stop in self.stopped.items()}
             answer = self.expected.before(fact, self.now, running, closing)
-            self.spoke -= self.expected.unmet
+            for unmet in self.expected.unmet:
+                self.company.pop(unmet, None)
             self.expected.unmet.clear()
             self.log += answer.closing
 
@@ -209,7 +211,7 @@ class Trial:
             calls = {recording_id("node", self.world.boot, c) for c, line in lines if kind_of(line.name) == "external"}
             if recording not in calls:
                 self.excused.add(recording)
-        self.wanted, self.stopped, self.reported, self.spoke, self.bypassed = {}, {}, {}, set(), set()
+        self.wanted, self.stopped, self.reported, self.company, self.bypassed = {}, {}, {}, {}, set()
         self.whispers, self.broken_off = {}, set()
         self.blessed, self.permitted = set(), {}
         numbering: dict[RecordingId, int] = {}
@@ -372,16 +374,16 @@ class Trial:
         if not verdict.reasons and not recorded:
             raise AssertionError(f"not recorded, and nothing is against it: {sorted(verdict.channels)}")
         known = sorted(verdict.channels & self.oracle.lines.keys())
-        if known and not verdict.calls and verdict.several and verdict.reasons:
+        if known and not verdict.calls and verdict.company and verdict.reasons:
             decision = self.decision(Uniqueid(known[0]))
             assert isinstance(decision, Refusal)
             assert set(decision.reasons) == verdict.reasons, "refused for the oracle's reasons"
         between = 0.25 < self.oracle.lag <= 2
         for call in verdict.calls:
-            before, self.spoke = call in self.spoke, self.spoke | ({call} if verdict.several else set())
+            best = self.company[call] = max(self.company.get(call, 0), verdict.company)
             report = self.reported.get(call)
             assert report is not None or not self.oracle.boot, "every call is reported"
-            if report is None or (before and not verdict.several):
+            if report is None or verdict.company < best:
                 continue
             assert report.outcome.recorded is recorded
             told = set(report.outcome.reasons)

@@ -12,6 +12,7 @@ import pytest
 from pbxguard.core.facts import ChannelCreated, Fact, LocalOptimizationBegun, LocalOptimizationEnded
 from pbxguard.core.ids import SegmentId, Uniqueid
 from pbxguard.core.purposes import Mode
+from pbxguard.core.reasons import Reason
 from pbxguard.pbx.ami.translate import translate
 from tests.property.trial import Trial
 from tests.property.world import PROOF
@@ -134,6 +135,16 @@ def test_a_lost_unhold_leaves_the_call_unrecorded_to_its_end(stream: str) -> Non
     _, moments = replay(stream, told, lost=("Unhold",))
     assert moments == [STARTED, ("stopped", "100", "Held")]
     assert moments == expected[:2], "the twin in which it was not lost goes on"
+
+
+@pytest.mark.parametrize("stream", ["forwarded", "forwarded_local"])
+def test_who_is_left_alone_by_the_other_is_told_why_their_conversation_was_not_recorded(stream: str) -> None:
+    """Behind a Local channel that stays, for an instant half of it leads to where nobody can be seen."""
+    trial, _ = replay(stream, ("trunk-a",))
+    assert len(trial.reported) == 2, "both parties' calls"
+    for report in trial.reported.values():
+        assert report.ended
+        assert set(report.outcome.reasons) == {Reason.NO_OWN_PARTY, Reason.NOT_TOLD}
 
 
 def test_no_recorded_stream_is_forgotten() -> None:
