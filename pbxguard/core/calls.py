@@ -65,6 +65,8 @@ class Call:
     """The switch was off while nothing was asked for it: its door may have been passed by."""
     company: Company = Company.NOBODY
     """The best that it ever had: what is told of it in lesser company is why *that* conversation was not recorded."""
+    clearly: tuple[Reason, ...] = ()
+    """The reasons when it was last refused in this company while no beat was late."""
     reported: CallOutcome | None = None
 
 
@@ -161,8 +163,7 @@ class Calls:
             # Who is alone again, at the end or in a queue, is no news of why the conversation was not recorded; nor who
             # is alone behind a Local channel, for the instant in which its other half is gone and it is not.
             if company >= call.company or call.had_segments:
-                call.would_record = isinstance(decision, Refusal) and would_record(decision)
-                call.reasons = self._reasons(call, decision) if isinstance(decision, Refusal) else call.reasons
+                self._judged(call, decision)
             call.company = max(call.company, company)
             if len(externals) > 1:
                 call.others |= {u: self._shown(self._known.board.channels[u]) for u in externals if u != uniqueid}
@@ -173,6 +174,14 @@ class Calls:
                 call.reported = outcome
                 commands.append(ReportCall(outcome, ended=False, legs=legs if component.bridged else ()))
         return commands
+
+    def _judged(self, call: Call, decision: Permit | Refusal) -> None:
+        call.would_record = isinstance(decision, Refusal) and would_record(decision)
+        if isinstance(decision, Permit):
+            call.clearly = ()
+        else:
+            call.reasons = self._reasons(call, decision)
+            call.clearly = call.clearly if Reason.BEAT_LATE in call.reasons else call.reasons
 
     def _reasons(self, call: Call, decision: Refusal) -> tuple[Reason, ...]:
         """Where the switch kept the door from asking for a purpose, that is why there is none, also once it is on."""
@@ -218,6 +227,10 @@ class Calls:
         commands: list[Command] = []
         if call.had_segments:
             call.reasons = (Reason.CALL_ENDED,)
+        elif call.clearly and set(call.reasons) - {Reason.BEAT_LATE} == set(call.clearly):
+            # A beat that was late at the end is not why all that went before was not recorded, and is told first.
+            call.reasons = call.clearly
+            call.would_record = would_record(Refusal(call.clearly))
         commands.append(ReportCall(self.outcome(call), ended=True, legs=()))
         return commands + self._seal_if_over(call)
 

@@ -284,6 +284,7 @@ class Trial:
                 case NoteRequest(facts=facts):
                     self.log += [fact for fact in facts if isinstance(fact, ObjectionBinds)]
                 case ReportCall():
+                    self._judge_end(command)
                     self.reported[command.outcome.call] = command
                 case _:
                     pass
@@ -398,6 +399,15 @@ class Trial:
                 told, want = told - {Reason.BEAT_LATE}, want - {Reason.BEAT_LATE}
             assert told == want, f"reasons told: {told}, the oracle's: {want}"
             assert report.outcome.reasons == ordered(set(report.outcome.reasons))
+
+    def _judge_end(self, command: ReportCall) -> None:
+        """What was last told of a call that was never recorded stays; a beat late at the end may go."""
+        before, now = self.reported.get(command.outcome.call), set(command.outcome.reasons)
+        if before is not None and command.ended and not command.outcome.ever_recorded:
+            told = set(before.outcome.reasons)
+            assert now
+            assert now <= told
+            assert told - now <= {Reason.BEAT_LATE}, "no reason is lost at the end"
 
     def decision(self, channel: Uniqueid) -> Permit | Refusal:
         """What `decide` says of the channel's conversation, with the oracle's own sight."""

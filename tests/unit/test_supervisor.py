@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from pbxguard.core.commands import (
+    CallOutcome,
     Command,
     Lamp,
     LookAnew,
@@ -19,6 +20,7 @@ from pbxguard.core.commands import (
 from pbxguard.core.facts import (
     AuditHealthy,
     BeatReturned,
+    ChannelHungUp,
     ChannelStateChanged,
     Fact,
     HangupRequested,
@@ -37,6 +39,7 @@ from pbxguard.core.facts import (
 )
 from pbxguard.core.facts import ChannelState as State
 from pbxguard.core.ids import PurposeName, RecordingId, SegmentId, Uniqueid, recording_id
+from pbxguard.core.policy import GuardMode
 from pbxguard.core.purposes import Mode
 from pbxguard.core.reasons import Reason
 from pbxguard.core.supervisor import Supervisor
@@ -107,6 +110,48 @@ def test_a_call_that_came_when_all_was_on_and_asked_for_nothing_is_told_of_that_
     leg, facts = loop.world.dial(caller, "PJSIP/101")
     loop.feed(*facts, *loop.world.meet(caller, leg))
     assert loop.supervisor.outcome(loop.supervisor.calls[caller]).reasons == (Reason.NO_PURPOSE,)
+
+
+def untold_talk(loop: Loop, now: float = NOW) -> Uniqueid:
+    caller, facts = loop.world.incoming(told=None)
+    loop.feed(*facts, now=now)
+    leg, facts = loop.world.dial(caller, "PJSIP/101")
+    loop.feed(*facts, *loop.world.meet(caller, leg), now=now)
+    return caller
+
+
+def end_of(loop: Loop, caller: Uniqueid, now: float) -> CallOutcome:
+    loop.feed(*loop.world.leave(caller), now=now)
+    (report,) = [c for c in loop.feed(ChannelHungUp(caller), now=now) if isinstance(c, ReportCall) and c.ended]
+    return report.outcome
+
+
+def test_a_beat_that_is_late_when_a_call_ends_is_not_why_it_was_not_recorded() -> None:
+    loop = Loop().awake()
+    caller = untold_talk(loop)
+    loop.supervisor.tick(NOW + 1)
+    assert loop.supervisor.outcome(loop.supervisor.calls[caller]).reasons == (Reason.BEAT_LATE, Reason.NOT_TOLD)
+    assert end_of(loop, caller, NOW + 1).reasons == (Reason.NOT_TOLD,)
+
+
+def test_a_beat_that_was_late_all_along_is_told_with_all_else() -> None:
+    loop = Loop().awake()
+    caller = untold_talk(loop, NOW + 1)
+    assert end_of(loop, caller, NOW + 1).reasons == (Reason.BEAT_LATE, Reason.NOT_TOLD)
+    told, facts = loop.world.incoming()
+    leg, more = loop.world.dial(told, "PJSIP/102")
+    loop.feed(*facts, *more, *loop.world.meet(told, leg), now=NOW + 1)
+    assert end_of(loop, told, NOW + 1).reasons == (Reason.BEAT_LATE,)
+
+
+def test_what_observe_would_have_recorded_is_not_undone_by_a_beat_that_is_late_at_the_end() -> None:
+    loop = Loop().awake()
+    loop.supervisor.policy = make_policy(GuardMode.OBSERVE)
+    loop.feed(PolicyReloaded())
+    caller = untold_talk(loop)
+    loop.supervisor.tick(NOW + 1)
+    assert not loop.supervisor.outcome(loop.supervisor.calls[caller]).would_record
+    assert end_of(loop, caller, NOW + 1).would_record
 
 
 def test_a_call_is_sealed_once_when_it_has_ended_and_its_last_segment_is_closed() -> None:
