@@ -62,6 +62,18 @@ async def until_recorded(
         await asyncio.sleep(POLL_S)
 
 
+async def until_refused(site: Installation, who: str, reasons: set[str], *, deadline_s: float = 15.0) -> dict[str, Any]:
+    """Waits until the live call of a number is not recorded for exactly these reasons; gives what is said then."""
+    end = time.monotonic() + deadline_s
+    while True:
+        row = await until_recorded(site, who, on=False, deadline_s=deadline_s)
+        if set(row["reasons"]) == reasons:
+            return row
+        if time.monotonic() > end:
+            raise LabError(f"{who} is not recorded for {row['reasons']}, not for {sorted(reasons)}")
+        await asyncio.sleep(POLL_S)
+
+
 async def reasons(site: Installation, who: str) -> set[str]:
     """The whole set of reasons why the last call of a number was not recorded, once it has ended."""
     return set((await site.why(who))["reasons"])
