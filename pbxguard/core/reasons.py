@@ -206,8 +206,8 @@ WORDS: dict[Reason, Words] = {
     _R.PROMPT_TIMED_OUT: Words(2, "de melding kwam niet tot een einde", "the disclosure did not finish in time"),
     _R.PROMPT_CHANNEL_GONE: Words(
         2,
-        "de verbinding was weg voor het einde van de melding",
-        "the channel had left before the disclosure's end",
+        "de andere kant was weg voor het einde van de melding",
+        "the other party was gone before the disclosure's end",
     ),
     _R.PROMPT_NO_MEDIA: Words(2, "er kwam geen geluid van de beller", "no audio came from the other party"),
     _R.GUARD_AWAY: Words(
