@@ -41,6 +41,14 @@ def test_every_command_named_is_one(page: str) -> None:
     assert named or page == "CONTRIBUTING.md"
 
 
+@pytest.mark.parametrize("page", ["README.md", "script/setup", "script/demo"])
+def test_every_debian_package_that_is_installed_is_named(page: str) -> None:
+    installed = re.findall(r"^need (\S+) ", text("script/setup"), re.MULTILINE)
+    assert len(installed) > 5
+    said = text(page) if page == "README.md" else "".join(re.findall(r"^#.*\n", text(page), re.MULTILINE))
+    assert [package for package in installed if not re.search(rf"(?<![\w-]){package}(?![\w-])", said)] == []
+
+
 def test_the_dialplan_lines_call_what_the_shipped_file_has() -> None:
     shipped = set(re.findall(r"^\[([\w-]+)\]", (REPO / "dialplan" / "pbxguard.conf").read_text(), re.MULTILINE))
     called = set(re.findall(r"(?:Gosub|U)\((pbxguard-[\w-]+)", text("README.md")))
