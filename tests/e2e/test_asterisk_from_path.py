@@ -21,9 +21,9 @@ from tests.lab.asterisk import REPO
 
 TESTS = (
     "tests/e2e/test_lab.py::test_a_plain_call_is_heard_and_measured_at_both_ends",
-    "tests/e2e/test_stories.py::test_an_inbound_call_is_recorded_after_the_disclosure_and_to_its_end",
+    "tests/e2e/test_demo.py::test_an_inbound_call_is_recorded_after_the_disclosure_and_to_its_end",
 )
-"""A plain call, and the demo's calls, of which one is told, bridged, recorded and sealed."""
+"""A plain call, and the demo as a person runs it, of whose calls one is told, bridged, recorded and sealed."""
 DEADLINE_S = 240.0
 
 # $1 a folder to work in, then pairs: a folder of the tree, and where it is to appear. A folder that is not there

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -22,24 +23,34 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from tests.lab import asterisk_tree, picture, stories, verdicts
-from tests.lab.asterisk import REPO, LabError, Line, Ports
+from tests.lab import asterisk_tree, kept, picture, stories, verdicts
+from tests.lab.asterisk import REPO, LabError, Ports
 from tests.lab.demo_hearing import hearing
+from tests.lab.demo_invitation import YOURS, invitation
 from tests.lab.installation import Installation, PbxguardFailed, Ran
 from tests.lab.phone import Phones
 from tests.lab.stories import Cast, Story
 from tests.lab.verdicts import Verdict
 
 OUTPUT = REPO / "demo-output"
+REASONS = REPO / "docs" / "reference" / "reasons.md"
 FINE, WRONG, LACKING, STOPPED = 0, 1, 3, 130
 LOOK_S = 0.2
-YOU_INSIDE, YOU_OUTSIDE = "110", "trunk-you"
-YOUR_NUMBER = "+31612345199"
+OPENING = """
+Eight telephone calls between real SIP phones on a real Asterisk, on this machine
+alone. pbxguard decides what is recorded; what it says is measured in the sound.
+"""
+SPOKEN = {
+    "contract_evidence.nl.notice.inbound": "Callers whose call is to be proof hear",
+    "quality_training.nl.opt_out.inbound": "Callers whose call is to train hear",
+}
+"""What is said of two disclosures, by name; the other languages and directions are like them."""
 README = """\
 What script/demo left: a folder for each call.
 
@@ -57,6 +68,8 @@ class Options:
 
     keep: bool
     language: str
+    output: Path = OUTPUT
+    """Where to leave what is worth a listen."""
 
 
 class Stage:
@@ -64,6 +77,7 @@ class Stage:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.width = picture.fitting(console.width)
         self._at = time.monotonic()
 
     def done(self, what: str) -> None:
@@ -71,12 +85,12 @@ class Stage:
         now = time.monotonic()
         passed, self._at = f"{now - self._at:.1f} s", now
         line = Text.assemble(("✓ ", "green"), what)
-        line.pad_right(max(picture.WIDTH - line.cell_len - len(passed), 1))
+        line.pad_right(max(self.width - line.cell_len - len(passed), 1))
         self.console.print(line.append(passed, style="dim"), soft_wrap=True)
 
     def aside(self, what: str) -> None:
         """A remark about the last step."""
-        told = textwrap.fill(what, picture.WIDTH, initial_indent="  ", subsequent_indent="    ")
+        told = textwrap.fill(what, self.width, initial_indent="  ", subsequent_indent="    ")
         self.console.print(Text(told, style="dim"), soft_wrap=True)
 
 
@@ -92,10 +106,10 @@ class DemoSite(Installation):
     async def run(self, *words: str, check: bool = True) -> Ran:
         building = words[:2] == ("prompts", "build")
         if building:
-            a = self.asterisk
+            a, ari = self.asterisk, urlsplit(self.asterisk.ari_url)
             version = re.sub(r"^\d+:|[+~-].*", "", a.tree.versions["asterisk"])
             self.stage.done(
-                f"Asterisk {version} is up on 127.0.0.1: SIP {a.sip_port}, AMI {a.ami_port}, ARI {a.ari_url}"
+                f"Asterisk {version} is up on {ari.hostname}: SIP {a.sip_port}, AMI {a.ami_port}, ARI {ari.port}"
             )
         ran = await super().run(*words, check=check)
         if building:
@@ -107,9 +121,9 @@ class DemoSite(Installation):
         listed = (await self.run("prompts", "list", "--json")).json()["prompts"]
         self.stage.done("DEMO APPROVAL: this script approved its own prompts")
         self.stage.aside("For real a named person listens first: pbxguard prompts approve NAME --by PERSON.")
-        for one in listed:
-            if one["name"] in ("contract_evidence.nl.notice.inbound", "quality_training.nl.opt_out.inbound"):
-                self.stage.aside(f'{one["name"]}: "{one["text"]}"')
+        texts = {one["name"]: one["text"] for one in listed}
+        for name, where in SPOKEN.items():
+            self.stage.aside(f'{where}: "{texts[name]}"')
 
     async def start(self) -> None:
         await super().start()
@@ -241,8 +255,8 @@ class Outcome:
         rows = []
         if first["ever_recorded"]:
             seconds = self.verdict.recorded.seconds if self.verdict and self.verdict.recorded else None
-            until = ", ".join(words[language] for words in first["words"])
-            row = picture.Row(self.story.title, True, [_TOLD[language], until], seconds, self.folder, wrong=self.wrong)
+            why = [_TOLD[language], *(f"{_STOPPED[language]}: {words}" for words in self._ends(language))]
+            row = picture.Row(self.story.title, True, why, seconds, self.folder, wrong=self.wrong)
             rows.append(row)
             for later in others:
                 why = [words[language] for words in later["words"]]
@@ -251,7 +265,21 @@ class Outcome:
         why = list(dict.fromkeys(words[language] for call in self.said for words in call["words"]))
         return [picture.Row(self.story.title, False, why, place=self.folder, wrong=self.wrong)]
 
+    def _ends(self, language: str) -> list[str]:
+        """Why recording stopped, as the manifest has it: the call itself may go on, and end for another reason."""
+        if self.verdict is None or self.verdict.file is None:
+            return []
+        manifest = json.loads(self.verdict.file.with_suffix(".json").read_text())
+        return [words_of(code)[language] for code in manifest["ended_by"]]
 
+
+def words_of(code: str) -> dict[str, str]:
+    """What pbxguard says of a reason in its reference, which is made from its code; the code itself where it is new."""
+    found = re.search(rf"^\| `{re.escape(code)}` \| (.*?) \| (.*?) \|", REASONS.read_text(), re.MULTILINE)
+    return {"en": found[1], "nl": found[2]} if found else {"en": code, "nl": code}
+
+
+_STOPPED = {"en": "stopped", "nl": "gestopt"}
 _TOLD = {"en": "told, and heard it to the end", "nl": "ingelicht, en hoorde het tot het einde"}
 _THEN = {"en": "then, outside to outside", "nl": "daarna, buiten met buiten"}
 
@@ -268,15 +296,25 @@ async def judged(site: Installation, name: str, story: Story) -> Outcome:
     return outcome
 
 
-async def leave(outcomes: list[Outcome], site: Installation) -> None:
-    """Copy everything worth a listen into `OUTPUT`, anew."""
-    shutil.rmtree(OUTPUT, ignore_errors=True)
-    OUTPUT.mkdir()
-    (OUTPUT / "README.txt").write_text(README)
+def is_ours(output: Path) -> bool:
+    """Whether a folder may be emptied: there is nothing in it, or what a demo left."""
+    readme = output / "README.txt"
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return True
+    return readme.is_file() and readme.read_text(errors="replace").startswith(README.splitlines()[0])
+
+
+async def leave(outcomes: list[Outcome], site: Installation, output: Path) -> None:
+    """Copy everything worth a listen into the folder, anew."""
+    if not is_ours(output):
+        raise LabError(f"{output} holds something else by now, and is left alone")
+    shutil.rmtree(output, ignore_errors=True)
+    os.makedirs(output)
+    (output / "README.txt").write_text(README)
     measured = []
     for number, outcome in enumerate(outcomes, 1):
         outcome.folder = f"{number}-{outcome.name.replace('_', '-')}/"
-        folder = OUTPUT / outcome.folder
+        folder = output / outcome.folder
         folder.mkdir()
         for file in site.files(outcome.story.number):
             shutil.copy(file, folder)
@@ -286,45 +324,15 @@ async def leave(outcomes: list[Outcome], site: Installation) -> None:
                 shutil.copy((await call.heard()).path, folder / f"heard-by-{who}.wav")
         measured += [f"{number} {outcome.story.title}", *(f"  + {held}" for held in _held(outcome))]
         measured += [f"  - {outcome.wrong}"] if outcome.wrong else []
-    (OUTPUT / "measured.txt").write_text("\n".join(measured) + "\n")
-    shutil.copy(site.logfile, OUTPUT / "pbxguard.log")
+    (output / "measured.txt").write_text("\n".join(measured) + "\n")
+    shutil.copy(site.logfile, output / "pbxguard.log")
 
 
 def _held(outcome: Outcome) -> list[str]:
     return outcome.verdict.held if outcome.verdict else []
 
 
-# -- keeping it --------------------------------------------------------------------------------------------------------
-
-YOURS = [Line(YOU_OUTSIDE, "from-trunk", password="secret", caller_id=YOUR_NUMBER)]
-
-
-def invitation(site: Installation) -> str:
-    """What whoever keeps it running may do with it."""
-    inside, outside = site.asterisk.line(YOU_INSIDE), site.asterisk.line(YOU_OUTSIDE)
-    command = f"{Path(sys.executable).parent}/pbxguard"
-    return f"""\
-Everything stays up until Ctrl-C. Register a softphone on this machine (SIP over UDP, G.711):
-
-  as a member of staff     user {inside.name:<10} password {inside.password:<10} server {inside.server}
-     0201112233    a customer: hears the disclosure first, is then recorded
-     113           the suicide prevention line: never told, never recorded
-     100           a colleague: internal, not recorded
-  as a customer outside    user {outside.name:<10} password {outside.password:<10} server {outside.server}
-     31201234100   agent 100, as proof: disclosure, then recorded
-     31201234{inside.name}   the member of staff above
-     31201235100   agent 100, for training: press 9 to object
-     31201237100   agent 100, marked private: never recorded
-     31201239001   the sales queue
-     31201239000   forwarded to an outside number: never recorded
-
-And meanwhile, in another terminal:
-
-  alias pbxguard="{command}"
-  pbxguard --config {site.config} calls
-  pbxguard --config {site.config} why {YOUR_NUMBER}
-  pbxguard --config {site.config} recordings list
-  pbxguard --config {site.config} off"""
+# -- the whole ---------------------------------------------------------------------------------------------------------
 
 
 class Ending:
@@ -344,12 +352,10 @@ class Ending:
         await self._asked.wait()
 
 
-# -- the whole ---------------------------------------------------------------------------------------------------------
-
-
 async def demo(options: Options, console: Console, ending: Ending) -> int:
-    """The whole demo; returns its exit code. Nothing of it is left but `OUTPUT`."""
+    """The whole demo; returns its exit code. Nothing of it is left but the folder to listen to."""
     began = time.monotonic()
+    console.print(Text(OPENING), soft_wrap=True)
     stage = Stage(console)
     ports = Ports.usual_where_free() if options.keep else Ports.free()
     site = DemoSite(stage, ports=ports, extra_lines=YOURS if options.keep else ())
@@ -359,18 +365,21 @@ async def demo(options: Options, console: Console, ending: Ending) -> int:
         played = await play(cast, console)
         stage.done(f"{len(played)} calls placed, overlapping")
         outcomes = [await judged(site, name, story) for name, story in played.items()]
-        await leave(outcomes, site)
+        await leave(outcomes, site, options.output)
+        kept.keep(site.home, played)
         held = sum(len(_held(outcome)) for outcome in outcomes)
         stage.done("files and phones measured")
         console.print()
-        console.print(picture.table([row for one in outcomes for row in one.rows(options.language)]))
+        console.print(picture.table([row for one in outcomes for row in one.rows(options.language)], stage.width))
         await _show_transfer(outcomes, console)
-        code = _conclude(outcomes, held, console)
+        code = _conclude(outcomes, held, options.output, console)
         console.print(_time(began))
         if options.keep:
             console.print(f"\n{invitation(site)}", highlight=False, markup=False, soft_wrap=True)
             await ending.asked_for()
             console.print("\nEnding it all ...")
+    if options.keep:
+        console.print(Text(f"Nothing is left running. To listen to: {options.output}"), soft_wrap=True)
     return code
 
 
@@ -381,10 +390,10 @@ async def _show_transfer(outcomes: list[Outcome], console: Console) -> None:
     console.print()
     console.print(Text("The transferred call: who could hear whom, from the phones' own recordings", style="bold"))
     console.print()
-    console.print(picture.timeline(await hearing(one.story, one.verdict)))
+    console.print(picture.timeline(await hearing(one.story, one.verdict), picture.fitting(console.width)))
 
 
-def _conclude(outcomes: list[Outcome], held: int, console: Console) -> int:
+def _conclude(outcomes: list[Outcome], held: int, output: Path, console: Console) -> int:
     wrong = [outcome for outcome in outcomes if outcome.wrong]
     console.print()
     if wrong:
@@ -393,8 +402,8 @@ def _conclude(outcomes: list[Outcome], held: int, console: Console) -> int:
             console.print(Text(f"  {outcome.story.title}: {outcome.wrong}"), soft_wrap=True)
     else:
         says = f"All {len(outcomes)} calls went as they should: {held} measurements in the sound held"
-        console.print(Text.assemble(("✓ ", "green"), (says, "bold"), f" ({OUTPUT.name}/measured.txt)."))
-    console.print(Text(f"  To listen to: {OUTPUT}", no_wrap=True), soft_wrap=True)
+        console.print(Text.assemble(("✓ ", "green"), (says, "bold"), f" ({output.name}/measured.txt)."))
+    console.print(Text(f"  To listen to: {output} (its README.txt says what is what)"), soft_wrap=True)
     return WRONG if wrong else FINE
 
 
@@ -437,13 +446,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="script/demo", description="Eight real calls on a real Asterisk.")
     parser.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C, to call yourself")
     parser.add_argument("--language", choices=("en", "nl"), default="en", help="of the reasons (default: en)")
+    parser.add_argument("--output", type=Path, default=OUTPUT, metavar="FOLDER", help=f"(default: {OUTPUT.name})")
     given = parser.parse_args()
+    output = given.output.resolve()
+    if not is_ours(output):
+        parser.error(f"{output} holds something else: what the demo leaves needs a folder of its own")
     if lacks := lacking():
         print(lacks, file=sys.stderr)
         return LACKING
     console = Console(width=None if sys.stdout.isatty() else picture.WIDTH)
     try:
-        return asyncio.run(_until_ended(Options(given.keep, given.language), console))
+        return asyncio.run(_until_ended(Options(given.keep, given.language, output), console))
     except (LabError, PbxguardFailed) as error:
         console.print(Text(f"✗ {error}", style="red"), soft_wrap=True)
         return WRONG

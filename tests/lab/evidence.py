@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.lab.asterisk import LabError
 from tests.lab.installation import POLL_S, SEAL_DEADLINE_S, Installation
+from tests.lab.site import Site
 
 
 def prompt(site: Installation, disclosure: str, part: str = "notice") -> Path:
@@ -26,13 +27,13 @@ def manifest(file: Path) -> dict[str, Any]:
     return dict(json.loads(file.with_suffix(".json").read_text()))
 
 
-async def calls_of(site: Installation, who: str) -> list[dict[str, Any]]:
+async def calls_of(site: Site, who: str) -> list[dict[str, Any]]:
     """What `why` says of every call of a number, newest first."""
     rows = await site.ask("/calls/why", who=who)
     return list(rows["calls"])
 
 
-async def ended_call(site: Installation, who: str, own_number: str) -> dict[str, Any]:
+async def ended_call(site: Site, who: str, own_number: str) -> dict[str, Any]:
     """The one ended call of a number that shows more than once: the one that dialled (or used) `own_number`."""
     end = time.monotonic() + SEAL_DEADLINE_S
     while True:

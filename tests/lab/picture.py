@@ -1,6 +1,7 @@
 """Owns: how the demo looks. Plain data in, Rich renderables out; no measuring and no waiting happens here.
 
-Everything is readable at 100 columns and without colour, since CI shows neither a wide terminal nor colours.
+Everything is readable without colour, since CI shows none, at 100 columns and, with less room for words, at 80, which
+is what a terminal has when nobody made it wider.
 """
 
 from __future__ import annotations
@@ -12,15 +13,21 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
-WIDTH = 100
+WIDTH, NARROW = 100, 80
 FULL, THIN = "█", "━"
 GUIDE = "┊"
 TICK_CELLS = 7
 """Least cells between two labels of the time axis."""
 CALL, WHY = 19, 35
 """Columns of the table's longest texts."""
+PLACE = 14
 LABELS = (17, 18)
 """Columns of who hears, and of whom."""
+
+
+def fitting(columns: int) -> int:
+    """The width to draw in, on a terminal of so many columns."""
+    return min(max(columns, NARROW), WIDTH)
 
 
 # -- while the calls last ----------------------------------------------------------------------------------------------
@@ -37,11 +44,11 @@ class Line:
 
 
 def progress(lines: Sequence[Line]) -> Table:
-    """A line for each call."""
+    """A line for each call, of 80 columns at most."""
     table = Table(box=None, show_header=False, padding=(0, 1))
     table.add_column(justify="right", style="dim")
-    table.add_column(width=34)
-    table.add_column(width=44)
+    table.add_column(width=32)
+    table.add_column(width=32)
     table.add_column(justify="right", style="dim", width=7)
     for number, line in enumerate(lines, 1):
         passed = "" if line.seconds is None else f"{line.seconds:.1f} s"
@@ -66,29 +73,35 @@ class Row:
     """What is not as it should be."""
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """Call, decision, reasons, seconds of sound, and where it lies."""
-    made = Table(box=None, padding=(0, 2, 0, 0), width=WIDTH, header_style="bold underline")
+def table(rows: Sequence[Row], width: int = WIDTH) -> Table:
+    """Call, decision, reasons, seconds of sound, and where it lies: below the call, where there is no room beside."""
+    beside = width >= WIDTH
+    why_columns = WHY if beside else width - WIDTH + WHY + PLACE + 2
+    made = Table(box=None, padding=(0, 2, 0, 0), width=width, header_style="bold underline")
     made.add_column("", justify="right", style="dim", width=1)
     made.add_column("call", width=CALL)
     made.add_column("decision", width=14)
-    made.add_column("why, in pbxguard's own words", width=WHY)
+    made.add_column("why, in pbxguard's own words", width=why_columns)
     made.add_column("sound", justify="right", width=5)
-    made.add_column("demo-output/", width=14)
+    if beside:
+        made.add_column("folder", width=PLACE)
     number = 0
     for row in rows:
         number += not row.then
         decision = Text("● recorded", style="bold red") if row.recorded else Text("○ not recorded", style="cyan")
-        why = Text("\n".join(_hanging("· ", reason, WHY) for reason in row.why))
+        why = Text("\n".join(_hanging("· ", reason, why_columns) for reason in row.why))
         if row.wrong:
-            why.append("\n" + _hanging("✗ ", row.wrong, WHY), style="bold red")
+            why.append("\n" + _hanging("✗ ", row.wrong, why_columns), style="bold red")
+        call = Text(_hanging("└ " if row.then else "", row.title, CALL))
+        if row.place and not beside:
+            call.append(f"\n{row.place}", style="dim")
         made.add_row(
             "" if row.then else str(number),
-            Text(_hanging("└ " if row.then else "", row.title, CALL)),
+            call,
             decision,
             why,
-            "" if row.seconds is None else f"{row.seconds:.1f} s",
-            Text(row.place),
+            "none" if row.seconds is None else f"{row.seconds:.1f} s",
+            *([Text(row.place)] if beside else []),
         )
     return made
 

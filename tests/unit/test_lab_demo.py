@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import subprocess
+import sys
+import wave
+from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
-from tests.lab import demo
-from tests.lab.picture import WIDTH, Bar, Line, Mark, Row, Timeline, Track, progress, table, timeline
-from tests.lab.stories import Story
+from pbxguard.core.reasons import WORDS
+from tests.lab import demo, demo_screen, kept
+from tests.lab.asterisk import REPO
+from tests.lab.asterisk import Line as Account
+from tests.lab.phone import Phone, PhoneCall, Phones, Ring
+from tests.lab.picture import (
+    NARROW,
+    WIDTH,
+    Bar,
+    Line,
+    Mark,
+    Row,
+    Timeline,
+    Track,
+    fitting,
+    progress,
+    table,
+    timeline,
+)
+from tests.lab.signals import Silence
+from tests.lab.stories import TITLES, Story
+from tests.lab.verdicts import Verdict
 
 
 def plain(one: RenderableType, width: int = WIDTH) -> list[str]:
@@ -63,17 +88,15 @@ def test_a_mark_runs_through_the_picture_and_is_explained_on_the_side_with_room(
     assert transfers.index("┘") == below.rindex("┊") == notice.rindex("┊")
 
 
+ROWS = [
+    Row("inbound call", True, ["told; the call ended"], 3.82, "1-inbound/"),
+    Row("then, outside to outside", False, ["nobody [red]takes part", "not told"], then=True),
+    Row("agent dials 113", False, ["the number is on the never-record list"], wrong="113 was told", place="2-dials/"),
+]
+
+
 def test_the_table_holds_decision_reasons_and_sound_within_100_columns() -> None:
-    lines = plain(
-        table(
-            [
-                Row("inbound call", True, ["told; the call ended"], 3.82, "1-inbound/"),
-                Row("then, outside to outside", False, ["nobody [red]takes part", "not told"], then=True),
-                Row("agent dials 113", False, ["the number is on the never-record list"], wrong="113 was told"),
-            ]
-        ),
-        WIDTH,
-    )
+    lines = plain(table(ROWS))
     assert max(map(len, lines)) <= WIDTH
     (first,) = (line for line in lines if "inbound call" in line)
     assert first.split()[:5] == ["1", "inbound", "call", "●", "recorded"]
@@ -81,6 +104,18 @@ def test_the_table_holds_decision_reasons_and_sound_within_100_columns() -> None
     assert any("nobody [red]takes part" in line for line in lines), "words are shown, not obeyed"
     assert any(line.split()[:4] == ["2", "agent", "dials", "113"] for line in lines)
     assert any("✗ 113 was told" in line for line in lines)
+
+
+def test_on_a_terminal_of_80_columns_nothing_is_cut_off() -> None:
+    lines = plain(table(ROWS, NARROW), NARROW)
+    assert max(map(len, lines)) <= NARROW
+    (first,) = (n for n, line in enumerate(lines) if "inbound call" in line)
+    assert lines[first].split()[-2:] == ["3.8", "s"]
+    assert lines[first + 1].split()[0] == "1-inbound/"
+    assert any("nobody [red]takes part" in line for line in lines)
+    longest = [Line(title, "with a third party: not recorded", "", 123.4) for title in TITLES.values()]
+    assert len(plain(progress(longest), NARROW)) == len(longest)
+    assert [fitting(columns) for columns in (40, 80, 90, 100, 200)] == [80, 80, 90, 100, 100]
 
 
 def test_progress_has_a_numbered_line_for_each_call() -> None:
@@ -95,11 +130,19 @@ def said(recorded: bool, *words: str) -> dict[str, object]:
     return {"ever_recorded": recorded, "words": [{"en": one, "nl": f"nl {one}"} for one in words]}
 
 
-def test_a_recorded_call_shows_what_it_became_after_a_transfer() -> None:
+def test_a_recorded_call_shows_why_recording_stopped_and_what_it_became_after_a_transfer(tmp_path: Path) -> None:
     calls = [said(True, "the call ended"), said(False, "nobody of the own organisation takes part")]
-    recorded, then = demo.Outcome("transferred", Story("transferred", "+31612345106"), calls).rows("en")
-    assert (recorded.recorded, recorded.why[-1]) == (True, "the call ended")
+    (tmp_path / "one.json").write_text('{"ended_by": ["own_left"]}')
+    story, verdict = Story("transferred", "+31612345106"), Verdict(file=tmp_path / "one.flac")
+    recorded, then = demo.Outcome("transferred", story, calls, verdict).rows("en")
+    assert (recorded.recorded, recorded.why[-1]) == (True, "stopped: the agent left the conversation")
     assert (then.recorded, then.then, then.why) == (False, True, ["nobody of the own organisation takes part"])
+
+
+def test_reasons_are_shown_in_the_words_of_the_reference_and_unknown_ones_as_they_are() -> None:
+    for reason, words in WORDS.items():
+        assert demo.words_of(reason.value) == {"en": words.en, "nl": words.nl}
+    assert demo.words_of("sunspots") == {"en": "sunspots", "nl": "sunspots"}
 
 
 def test_a_refused_call_shows_each_reason_of_its_legs_once_in_the_language_asked_for() -> None:
@@ -112,5 +155,68 @@ def test_a_refused_call_shows_each_reason_of_its_legs_once_in_the_language_asked
 def test_a_call_that_did_not_go_as_it_should_is_named_and_fails_the_demo(wrong: str, code: int) -> None:
     out = io.StringIO()
     outcome = demo.Outcome("inbound", Story("inbound call", "+31612345100"), [said(True)], wrong=wrong)
-    assert demo._conclude([outcome], 3, Console(file=out, width=WIDTH)) == code
+    assert demo._conclude([outcome], 3, Path("left"), Console(file=out, width=WIDTH)) == code
     assert (f"inbound call: {wrong}" in out.getvalue()) == bool(wrong)
+
+
+def test_only_a_folder_of_the_demos_own_is_emptied(tmp_path: Path) -> None:
+    assert demo.is_ours(tmp_path / "new")
+    assert demo.is_ours(tmp_path)
+    (tmp_path / "1-inbound").mkdir()
+    assert not demo.is_ours(tmp_path), "somebody else's"
+    (tmp_path / "README.txt").write_text("Mine.")
+    assert not demo.is_ours(tmp_path)
+    assert not demo.is_ours(tmp_path / "README.txt")
+    (tmp_path / "README.txt").write_text(demo.README)
+    assert demo.is_ours(tmp_path)
+
+
+def test_a_story_that_was_kept_is_measured_as_it_was_played(tmp_path: Path) -> None:
+    phone = Phone(Phones(folder=tmp_path), Account("100", "internal"), 0, Silence(), Ring(), "001-100")
+    call = PhoneCall(phone, "in-1", outgoing=False, number="+31612345100")
+    with wave.open(str(tmp_path / "heard.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(np.full(800, 8192, "<i2").tobytes())
+    call.update({"ended_at": 17.5, "began": 12.25, "paths": {"heard": str(tmp_path / "heard.wav")}})
+    story = Story("inbound call", "+31612345100", {"agent": call}, {"talking": 13.0})
+    kept.keep(tmp_path, {"inbound": story})
+    (again,) = kept.recall(tmp_path).values()
+    assert (again.title, again.number, again.moments) == (story.title, story.number, story.moments)
+    heard = asyncio.run(again.calls["agent"].heard())
+    assert (heard.began, heard.rate, len(heard.samples)) == (12.25, 8000, 800)
+    assert heard.samples.max() == heard.samples.min() == 0.25
+
+
+def test_what_a_reader_takes_from_the_table_is_what_it_shows() -> None:
+    shown = demo_screen.rows("before\n\n" + "\n".join(plain(table(ROWS))) + "\n\nafter")
+    assert [(row.number, row.call, row.decision, row.sound, row.place) for row in shown] == [
+        ("1", "inbound call", "● recorded", "3.8 s", "1-inbound/"),
+        ("", "then, outside to outside", "○ not recorded", "none", ""),
+        ("2", "agent dials 113", "○ not recorded", "none", "2-dials/"),
+    ]
+    assert [row.why for row in shown[:2]] == [[demo_screen.blankless(why) for why in row.why] for row in ROWS[:2]]
+
+
+def test_what_a_reader_takes_from_the_timeline_is_what_it_shows() -> None:
+    shown = demo_screen.picture("before\n\n" + "\n".join(plain(timeline(TRANSFERRED))))
+    assert shown.marks == [(4.0, "told"), (8.0, "the agent's phone transfers him to somebody else")]
+    for name, begin_s, end_s in [("the notice", 0.5, 4.0), ("the agent", 5.0, 8.0)]:
+        ((begin, end),) = shown.bars[f"the customer: {name}"]
+        assert abs(shown.seconds(begin) - begin_s) <= shown.cell_s
+        assert abs(shown.seconds(end) - end_s) <= shown.cell_s
+
+
+@pytest.mark.parametrize("words", [["--language", "de"], ["--language"], ["--output"], ["--output="], ["more"]])
+def test_wrong_use_is_told_before_anything_is_set_up(words: list[str]) -> None:
+    ran = subprocess.run([REPO / "script/demo", *words], capture_output=True, text=True, timeout=30, check=False)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("script/demo [--keep]")
+
+
+def test_a_folder_that_holds_something_else_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    command = [sys.executable, "-m", "tests.lab.demo", "--output", str(tmp_path)]
+    ran = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 2
+    assert "holds something else" in ran.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["mine"]
