@@ -92,6 +92,7 @@ class Event(StrEnum):
     # the picture of the PBX
     SNAPSHOT_TAKEN = "snapshot.taken"
     PICTURE_WRONG = "picture.wrong"
+    PICTURE_DOUBTED = "picture.doubted"
     BEAT_LATE = "beat.late"
     BEAT_RECOVERED = "beat.recovered"
     FACTS_BEHIND = "facts.behind"

@@ -157,6 +157,13 @@ class LookAnew:
 
 
 @dataclass(frozen=True, slots=True)
+class LookCloser:
+    """Somebody may be with these channels whom we do not see: hold the PBX's lists against the picture at once."""
+
+    channels: tuple[Uniqueid, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NotePrivate:
     """This call became private with another one: write it down, so that it stays so after a restart."""
 
@@ -211,6 +218,7 @@ class NoteLongPause:
 
 Command = (
     LookAnew
+    | LookCloser
     | NoteDoubt
     | NotePrivate
     | NoteRequest

@@ -67,6 +67,8 @@ class Conversation:
     """A Local half leads to where nobody can see who listens."""
     spied: bool
     half_done: bool
+    doubted: bool
+    """Somebody may be in it whom we do not see."""
     paused: bool
     language: str
     reference: str
@@ -124,6 +126,7 @@ def converse(
     policy: Policy,
     *,
     half_done: bool = False,
+    doubted: bool = False,
 ) -> Conversation:
     """The conversation that a component of the switchboard is."""
     people = tuple(talker(c, board, memory, policy) for c in component.talkers if c.kind is not PartyKind.MACHINE)
@@ -136,6 +139,7 @@ def converse(
         spied=any(t.kind is PartyKind.MONITOR for t in people)
         or (not listening and any(board.spies.get(c) for c in component.channels)),
         half_done=half_done,
+        doubted=doubted,
         paused=any(memory.of(t.channel).paused for t in people),
         language=_first(notes, "language") or policy.default_language,
         reference=_first(notes, "reference"),

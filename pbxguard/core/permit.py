@@ -117,6 +117,7 @@ CONVERSATION: Mapping[Reason, Callable[[Case], bool]] = {
     # 7: we see
     _R.NOT_CONNECTED: lambda c: not c.sight.connected,
     _R.BEAT_LATE: lambda c: c.late(),
+    _R.PICTURE_WRONG: lambda c: c.conversation.doubted,
     _R.CHANGE_HALF_DONE: lambda c: c.conversation.half_done,
     # 4: for something
     _R.NO_PURPOSE: lambda c: not c.conversation.asked,

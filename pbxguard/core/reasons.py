@@ -181,9 +181,10 @@ WORDS: dict[Reason, Words] = {
     ),
     _R.PICTURE_WRONG: Words(
         7,
-        "berichten van de centrale zijn verloren gegaan",
-        "events of Asterisk were lost: who took part was not what we thought",
-        "Look at the load of the machine and at writetimeout in manager.conf.",
+        "niet zeker is wie er meeluistert: de centrale heeft het niet gemeld",
+        "who takes part is not what Asterisk's events said",
+        "A transfer into a conference does it, for a moment. Else events were lost: look at the machine's load and at"
+        " writetimeout in manager.conf.",
     ),
     _R.CHANGE_HALF_DONE: Words(7, "een doorverbinding is half af", "a change of the conversation is half done"),
     _R.NOT_TOLD: Words(

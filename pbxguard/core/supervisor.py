@@ -22,6 +22,7 @@ from .commands import (
     HangUp,
     Lamp,
     LookAnew,
+    LookCloser,
     NoteBinding,
     NoteDoubt,
     NoteLongPause,
@@ -33,9 +34,11 @@ from .commands import (
     StopRecording,
 )
 from .conversation import Conversation, converse
+from .doubts import Doubts
 from .facts import (
     AuditHealthy,
     BeatReturned,
+    BridgeDestroyed,
     CalleePromptBegun,
     CalleePromptEnded,
     ChannelHungUp,
@@ -69,7 +72,7 @@ from .facts import (
     SwitchedOff,
     SwitchedOn,
 )
-from .ids import Endpoint, PurposeName, RecordingId, SegmentId, Uniqueid, recording_id
+from .ids import BridgeId, Endpoint, PurposeName, RecordingId, SegmentId, Uniqueid, recording_id
 from .joiners import Joiners, untold
 from .knowledge import Knowledge
 from .memory import Memory
@@ -155,6 +158,7 @@ class Supervisor:
         """Channels that the next snapshot shows for the first time and that were not on hold (`trust_unheld`)."""
         self._right_at: float | None = None
         """Up to when the picture is known to have been right; None until the first beat after a snapshot."""
+        self._doubts = Doubts()
         self._suspects: frozenset[Uniqueid] = frozenset()
         """Who was not where the PBX's lists showed him when they were looked at last."""
 
@@ -250,9 +254,12 @@ class Supervisor:
         commands: list[Command] = self._long_pauses(now)
         touched: set[Uniqueid] = set()
         since = ALWAYS
+        if self._connected and (places := self.board.belied(fact)):
+            commands += self._doubt(places, now)
         match fact:
             case BeatReturned(sent=sent):
                 self._beat = max(self._beat, min(sent, now))
+                self._doubts.beat(self.board, self._beat)
                 self._failed = {c: at for c, at in self._failed.items() if at >= sent}
                 if self._right_at is None and self._connected:
                     self._right_at = self._beat
@@ -260,11 +267,13 @@ class Supervisor:
                 since = self._go_blind()
                 touched = self._everybody()
             case PictureSeen():
-                sure = self._wrong(fact)
+                sure, touched, undecided = self._wrong(fact)
                 if sure:
                     commands += self._distrust(fact, sure)
                     since = self._go_blind()
                     touched = self._everybody()
+                elif undecided:
+                    commands.append(LookCloser(()))
             case SnapshotTaken():
                 commands += self._snapshot(fact, now)
             case AuditHealthy(healthy=healthy):
@@ -356,6 +365,9 @@ class Supervisor:
             case ChannelNumberChanged():
                 touched, doubted = self._renumber(fact)
                 commands += [NoteDoubt(fact.channel)] if doubted else []
+            case BridgeDestroyed(bridge=bridge):
+                touched = self.board.apply(fact)
+                self._doubts.end(bridge)
             case SpyStopped(spy=spy):
                 self._spies.forget(spy)
                 touched = self.board.apply(fact)
@@ -416,7 +428,8 @@ class Supervisor:
                 proven = min(proven, change.proven)
         legs = [leg for leg in sorted(component.channels) if leg in self.running]
         bound = self._bind(binding(component, self.calls, self.memory))
-        conversation = converse(component, self.board, self.memory, self.policy, half_done=half_done)
+        doubted = self._doubts.hang_over(component, self.board)
+        conversation = converse(component, self.board, self.memory, self.policy, half_done=half_done, doubted=doubted)
         blocked = any(self._blocked.get(leg, NEVER) > now for leg in component.channels)
         commands: list[Command] = self._spread_private(component, conversation)
         commands += [NoteBinding(bound)] if bound else []
@@ -626,15 +639,17 @@ class Supervisor:
         self._failed.clear()
         return self._drop_changes()
 
-    def _wrong(self, fact: PictureSeen) -> frozenset[Uniqueid]:
-        """Who is not where the PBX shows him, twice in a row; a single time may be a list's own haste."""
+    def _wrong(self, fact: PictureSeen) -> tuple[frozenset[Uniqueid], set[Uniqueid], bool]:
+        """Who is not where the PBX shows him, twice in a row (once may be a list's own haste) or in a bridge in doubt;
+        who is in doubt no longer; whether of a bridge in doubt nothing was told."""
         if not self._connected:
-            return frozenset()
+            return frozenset(), set(), False
         wrong = frozenset(self.board.differs(fact.picture)) - fact.restless
-        sure, self._suspects = wrong & self._suspects, wrong
+        judged = self._doubts.judge(fact, self.board, wrong)
+        sure, self._suspects = (wrong & self._suspects) | judged.wrong, wrong
         if not wrong:
             self._right_at = fact.at
-        return sure
+        return sure, judged.right, judged.undecided
 
     def _distrust(self, fact: PictureSeen, wrong: frozenset[Uniqueid]) -> list[Command]:
         """What is recorded near those is proven only up to when the picture was right, and everything is looked at."""
@@ -643,11 +658,21 @@ class Supervisor:
             near |= self.board.component(channel).channels
         for _, members in fact.picture.bridges:
             near.update(members if not wrong.isdisjoint(members) else ())
-        for channel in tuple(near):
-            near |= self.board.component(channel).channels
-        right_at = NEVER if self._right_at is None else self._right_at
-        stops = [c for leg in sorted(near & self.running.keys()) for c in self._stop(leg, (_WRONG,), right_at)]
-        return [*stops, LookAnew(tuple(sorted(wrong)))]
+        return [*self._cut_back(near), LookAnew(tuple(sorted(wrong)))]
+
+    def _doubt(self, places: tuple[BridgeId, ...], now: float) -> list[Command]:
+        """Somebody may be there whom we do not see: nothing is recorded near, and the PBX is asked who is."""
+        near = {member for place in places for member in self.board.bridges[place].members}
+        self._doubts.begin(places, now)
+        stops = self._cut_back(near, self._doubts.before(self.board))
+        return [*stops, *self._settle(near, now), LookCloser(tuple(sorted(near)))]
+
+    def _cut_back(self, near: set[Uniqueid], known: float = NEVER) -> list[Command]:
+        """What is recorded in the conversations of these is proven only up to when the picture was right, as lists told
+        or as is `known` besides."""
+        proven = max(known, NEVER if self._right_at is None else self._right_at)
+        with_them = near.union(*(self.board.component(channel).channels for channel in near))
+        return [c for leg in sorted(with_them & self.running.keys()) for c in self._stop(leg, (_WRONG,), proven)]
 
     def _snapshot(self, fact: SnapshotTaken, now: float) -> list[Command]:
         """Take the new picture; whoever is no longer in it hung up while we were away."""
@@ -665,6 +690,7 @@ class Supervisor:
         gone = before if anew else before - set(self.board.channels)
         self._connected = True
         self._right_at, self._suspects = None, frozenset()
+        self._doubts.clear()
         proven = min(self._beat, self._drop_changes())
         commands: list[Command] = []
         for leg in sorted(gone & set(self.running)):

@@ -75,6 +75,8 @@ class Channel:
     queue: str = ""
     bridge: BridgeId | None = None
     joined: int = 0
+    loose: int = 0
+    """Since when it is in no bridge; 0 when that is not known."""
     held: bool = False
     held_in: BridgeId | None = None
     hold_known: bool = True
@@ -134,7 +136,8 @@ class Switchboard:
         self._gone: OrderedDict[Uniqueid, None] = OrderedDict()
         self._pairs: dict[str, dict[int, Uniqueid]] = {}
         self._devices: dict[Endpoint, dict[Uniqueid, None]] = {}
-        self._count = 0
+        self.count = 0
+        """Facts taken so far."""
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -211,7 +214,7 @@ class Switchboard:
 
     def apply(self, fact: Fact) -> set[Uniqueid]:
         """Change the picture; gives the channels to decide anew (a conversation is decided if it holds one)."""
-        self._count += 1
+        self.count += 1
         match fact:
             case ChannelCreated():
                 return self._create(fact)
@@ -278,16 +281,17 @@ class Switchboard:
             classify(fact.name, self.patterns),
             endpoint := endpoint_of(fact.name),
             self.patterns.devices.device_of(endpoint),
-            self._count,
+            self.count,
             number=fact.caller_number,
             context=fact.context,
             exten=fact.exten,
             dialled=fact.dialled,
+            loose=self.count,
         )
         self.channels[fact.channel] = channel
         self._index(channel)
         if (bridge := self._unseen.pop(fact.channel, None)) is not None:  # it was in a bridge before we heard of it
-            channel.bridge, channel.joined = bridge, self._count
+            channel.bridge, channel.joined = bridge, self.count
         return self._near({fact.channel})
 
     def _index(self, channel: Channel) -> None:
@@ -390,7 +394,7 @@ class Switchboard:
             self._unseen[fact.channel] = fact.bridge
         elif channel.bridge != fact.bridge:
             channel.bridge = fact.bridge
-            channel.joined = self._count
+            channel.joined = self.count
             channel.hold_known = True
         return touched | self._near({fact.channel})
 
@@ -403,7 +407,7 @@ class Switchboard:
             del self._unseen[uniqueid]
         channel = self.channels.get(uniqueid)
         if channel is not None and channel.bridge == id:
-            channel.bridge = None
+            channel.bridge, channel.loose = None, self.count
         return touched | {uniqueid}
 
     def _empty(self, bridge: Bridge) -> set[Uniqueid]:
@@ -412,7 +416,7 @@ class Switchboard:
             self._unseen.pop(member, None)
             channel = self.channels.get(member)
             if channel is not None and channel.bridge == bridge.id:
-                channel.bridge = None
+                channel.bridge, channel.loose = None, self.count
         return touched
 
     def _merge(self, fact: BridgesMerged) -> set[Uniqueid]:
@@ -439,7 +443,8 @@ class Switchboard:
             self._gone.pop(created.channel, None)
             self._create(created)
             now, then = self.channels[created.channel], before.get(created.channel)
-            self._count += 1  # channels not known before are put in the order of their birth
+            self.count += 1  # channels not known before are put in the order of their birth
+            now.loose = then.loose if then is not None and then.bridge is None else 0
             if then is None:
                 now.hold_known = False
                 continue
@@ -457,7 +462,7 @@ class Switchboard:
                 self.bridges[bridge.bridge].members[member] = None
                 if (channel := self.channels.get(member)) is not None:
                     channel.bridge = bridge.bridge
-                    channel.joined = channel.joined or self._count
+                    channel.joined = channel.joined or self.count
                 else:
                     self._unseen[member] = bridge.bridge
         for spy in fact.spied:
@@ -477,6 +482,32 @@ class Switchboard:
             or known.name != seen.name
             or (seen.state is ChannelState.UP and known.state is not ChannelState.UP)
         }
+
+    def belied(self, fact: Fact) -> tuple[BridgeId, ...]:
+        """The bridges in which somebody was not, or was, against what we thought, by what this fact says; mostly none.
+
+        A channel hangs up in a bridge that it never left, or leaves one that it never came to, or comes to one while
+        it is in another: Asterisk reports all moves in order, but none that is made by masquerade (`doubts.py`).
+        """
+        match fact:
+            case ChannelHungUp(channel=uniqueid):
+                places = {self.place(uniqueid)}
+            case BridgeLeft(bridge=id, channel=uniqueid) if self.place(uniqueid) != id:
+                places = {id, self.place(uniqueid)}
+            case BridgeEntered(bridge=id, channel=uniqueid) if self.place(uniqueid) != id:
+                places = {self.place(uniqueid)}
+            case _:
+                return ()
+        return tuple(sorted(place for place in places if place is not None and place in self.bridges))
+
+    def place(self, uniqueid: Uniqueid) -> BridgeId | None:
+        """The bridge that it is in, of whatever kind."""
+        channel = self.channels.get(uniqueid)
+        return self._unseen.get(uniqueid) if channel is None else channel.bridge
+
+    def loose_since(self) -> int:
+        """Since when nobody new is in no bridge, by `count`: who took a place unseen did it later. 0: not known."""
+        return min((c.loose for c in self.channels.values() if c.bridge is None), default=0)
 
     def reclassify(self, patterns: PartyPatterns) -> None:
         """The patterns changed: who is behind each channel is told anew."""

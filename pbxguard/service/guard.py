@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from pbxguard.core.commands import (
     CallOutcome,
@@ -20,6 +20,7 @@ from pbxguard.core.commands import (
     CommitResume,
     HangUp,
     LookAnew,
+    LookCloser,
     NoteBinding,
     NoteDoubt,
     NoteLongPause,
@@ -78,6 +79,9 @@ MOST_CALLS = 20_000
 NOTHING_SECONDS = 2.0
 """A recorder that ran longer and left no sample is an operator's business."""
 CLOSE_SECONDS = 5.0
+_UNSEEN = frozenset((Reason.PICTURE_WRONG, Reason.NOT_CONNECTED))
+"""While these hold, a leg may have given its place, and its recorder with it, to another channel."""
+_T = TypeVar("_T")
 
 _log = get_logger()
 
@@ -311,6 +315,12 @@ class Guard:
                 case LookAnew(channels=channels):
                     _log.error(Event.PICTURE_WRONG, channels=len(channels), calls=list(channels[:10]))
                     self._pbx.look_anew()
+                    self._spawn(self._stop_strays(), "strays")
+                case LookCloser(channels=channels):
+                    self._pbx.look_closer()
+                    if channels:
+                        _log.warning(Event.PICTURE_DOUBTED, channels=len(channels), calls=list(channels[:10]))
+                        self._spawn(self._stop_strays(), "strays")
                 case NoteDoubt(channel=channel):
                     self._spawn(self._note(DOUBTED, channel), "note doubt")
                 case NotePrivate(channel=channel):
@@ -461,6 +471,8 @@ class Guard:
         await self.put(SegmentStarted(command.segment))
         await job.stopped.wait()
         ran = await self._stop_recorder(job.handle)
+        if not ran and job.stop is not None and not _UNSEEN.isdisjoint(job.stop.reasons):
+            await self._stop_strays()
         stopped = self._clock.now()
         job.gone.set()
         if job.stop is not None and Reason.RECORDER_STOPPED in job.stop.reasons and not ran:
@@ -499,6 +511,13 @@ class Guard:
 
     async def _stop_recorder(self, handle: RecorderHandle) -> bool:
         """Stop until somebody answers (S in DESIGN.md is when this returns); whether it ran until then."""
+        return await self._insist(partial(self._recorder.stop, handle))
+
+    async def _stop_strays(self) -> None:
+        """Stop recorders that a masquerade left in the place of a leg that hung up."""
+        await self._insist(self._recorder.stop_strays)
+
+    async def _insist(self, stop: Callable[[], Awaitable[_T]]) -> _T:
         complained = False
         while True:
             # Asterisk closes a recorder's files while it holds its channel: on a stalled disk a stop would hang there,
@@ -506,7 +525,7 @@ class Guard:
             # meant for it is cut away later.
             await self.health.spool_answers()
             try:
-                return await self._recorder.stop(handle)
+                return await stop()
             except PbxguardError as error:
                 if not complained:
                     complained = True

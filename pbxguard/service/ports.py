@@ -45,6 +45,9 @@ class Recorder(Protocol):
         Raises ConnectionFailed when nobody answered: then nothing is known and the caller tries again.
         """
 
+    async def stop_strays(self) -> int:
+        """Stop those that run on in the place of a leg that is gone; gives how many. Raises as `stop`."""
+
     async def find(self, leg: Uniqueid, segment: SegmentId) -> RecorderHandle | None:
         """The recorder of a segment of before our restart, if its channel still has its variable."""
 
@@ -65,6 +68,9 @@ class Pbx(Protocol):
 
     def look_anew(self) -> None:
         """Events were lost: begin anew with a snapshot."""
+
+    def look_closer(self) -> None:
+        """Who is where may not be what events said: hold the lists against it at once."""
 
 
 class WhisperListener(Protocol):

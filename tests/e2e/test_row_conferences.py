@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from tests.lab import ami, asterisk_tree, measure, scenes
+from tests.lab.asterisk import LabError
 from tests.lab.evidence import calls_of, manifest, reasons, until_recorded
 from tests.lab.installation import Installation
 from tests.lab.phone import Phones
@@ -22,8 +26,9 @@ exten => _3120123962X,1,ConfBridge(${EXTEN:10})
 [internal](+)
 exten => _*6X,1,ConfBridge(${EXTEN:2})
 """
-AGENTS = ("104", "105", "106", "107", "108", "109")
-OTHERS = ("105", "107")
+OUTSIDE_LEG = "/trunk-c-"
+AGENTS = ("101", "104", "105", "106", "107", "108", "109")
+OTHERS = ("101", "105", "107")
 SILENT = ("109",)
 
 
@@ -137,6 +142,111 @@ async def ad_hoc(office: Office) -> Scene:
     return scene
 
 
+async def talked_in(office: Office, title: str, room: int, first: str, stays: str) -> Scene:
+    """A told customer and two of ours in a conference; it is recorded on the leg of the first."""
+    scene = await office.inbound(title, f"3120123961{room}", f"+3161234561{room}")
+    customer = scene.calls["customer"]
+    await customer.answered()
+    scene.calls["first"] = await office.own[first].call(f"*6{room}")
+    await office.view(scene, "at first", by=f"PJSIP/{first}")
+    scene.calls["stays"] = await office.own[stays].call(f"*6{room}")
+    await scene.calls["stays"].answered()
+    await customer.talk(TALK_S)
+    return scene
+
+
+async def without_him(office: Office, scene: Scene, who: str, stays: str) -> Scene:
+    """Whoever came in the first one's place leaves, and the others talk on."""
+    await scene.calls[who].hangup()
+    await office.view(scene, "without him", by=f"PJSIP/{stays}")
+    await scene.calls["customer"].talk(TALK_S)
+    for call in (scene.calls["customer"], scene.calls["stays"]):
+        await call.hangup()
+    return scene
+
+
+async def replaced(office: Office) -> Scene:
+    """One of ours puts an untold third party in his own place: an attended transfer by REFER with Replaces."""
+    scene = await talked_in(office, "replaced by REFER", 5, "104", "105")
+    first = scene.calls["first"]
+    await first.hold()
+    consulting, scene.calls["third"] = await office.outside("104", "931108880065")
+    await scene.calls["third"].talk(1.0)
+    async with ami.connect(office.site.asterisk) as manager:
+        await first.refer_replaces(consulting)
+        await first.ended()
+        await until_refused(office, scene, "in his place", {"not_told"})
+        await scene.calls["customer"].talk(TALK_S)
+        scene.views["in his place"]["recorders"] = recorders_begun(manager, "105")
+        await without_him(office, scene, "third", "105")
+        scene.views["without him"]["recorders"] = recorders_begun(manager, "105")
+    return scene
+
+
+async def replaced_by_own(office: Office) -> Scene:
+    """The same, and it is one of ours who comes in his place."""
+    scene = await talked_in(office, "replaced by one of ours", 6, "106", "107")
+    first = scene.calls["first"]
+    await first.hold()
+    consulting = await office.own["106"].call("109")
+    scene.calls["colleague"] = await office.own["109"].incoming(number="106")
+    await consulting.answered()
+    await consulting.talk(1.0)
+    await first.refer_replaces(consulting)
+    await first.ended()
+    await office.view(scene, "in his place")
+    await scene.calls["customer"].talk(TALK_S)
+    return await without_him(office, scene, "colleague", "107")
+
+
+async def replaced_by_invite(office: Office) -> Scene:
+    """An outsider puts himself in the place of one of ours, on whose leg the recorder hangs: INVITE with Replaces."""
+    scene = await talked_in(office, "replaced by INVITE", 7, "108", "101")
+    async with ami.connect(office.site.asterisk) as manager:
+        leg = next(one["Channel"] for one in await channels(manager) if one["Channel"].startswith("PJSIP/108-"))
+        dialog = [
+            (await manager.action("Getvar", Channel=leg, Variable=f"CHANNEL(pjsip,{what})"))["Value"]
+            for what in ("call-id", "local_tag", "remote_tag")
+        ]
+        replaces = "{};to-tag={};from-tag={}".format(*dialog)
+        scene.calls["third"] = third = await office.third.call(
+            "31201239627", caller_id="+31612345627", headers={"Replaces": replaces}
+        )
+        await third.answered()
+        await scene.calls["first"].ended()
+        await until_refused(office, scene, "in his place", {"not_told"})
+        up = [one["Channel"] for one in await channels(manager)]
+        listed = [await office.site.asterisk.cli(f"mixmonitor list {name}") for name in up if OUTSIDE_LEG in name]
+        scene.views["in his place"]["recorders"] = [line for one in listed for line in one.splitlines() if "0x" in line]
+        stopped = [one["Channel"] for one in manager.events if one["Event"] == "MixMonitorStop"]
+        scene.views["in his place"]["stopped"] = [leg for leg in stopped if OUTSIDE_LEG in leg]
+        await scene.calls["customer"].talk(TALK_S)
+    return await without_him(office, scene, "third", "101")
+
+
+def recorders_begun(manager: ami.Ami, *own: str) -> list[str]:
+    """On which of these phones' legs a recorder began since the manager's login."""
+    legs = [event["Channel"] for event in manager.events if event["Event"] == "MixMonitorStart"]
+    return [line for leg in legs for line in own if leg.startswith(f"PJSIP/{line}-")]
+
+
+async def until_refused(office: Office, scene: Scene, moment: str, reasons: set[str]) -> None:
+    """Waits until the scene's live call is refused for exactly these reasons, and keeps what is said of it."""
+    view: dict[str, Any] = {}
+
+    async def so() -> bool:
+        nonlocal view
+        view = await until_recorded(office.site, scene.number, on=False)
+        return set(view["reasons"]) == reasons
+
+    end = time.monotonic() + 15
+    while not await so():
+        if time.monotonic() > end:
+            raise LabError(f"{scene.number} is not refused for {reasons}: {view}")
+        await asyncio.sleep(0.05)
+    scene.views[moment] = view
+
+
 async def channels(manager: ami.Ami) -> list[ami.Message]:
     """Every channel that is up, as the PBX lists them."""
     since = len(manager.events)
@@ -154,7 +264,8 @@ async def site(tree: asterisk_tree.Tree) -> AsyncIterator[Installation]:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def told(site: Installation) -> AsyncIterator[dict[str, Scene]]:
     async with scenes.office(site, AGENTS, OTHERS, SILENT) as office:
-        yield await scenes.played(office, untold_joins, nobody_of_ours, three_and_two, ad_hoc)
+        told = await scenes.played(office, untold_joins, nobody_of_ours, three_and_two, ad_hoc)
+        yield told | await scenes.played(office, replaced, replaced_by_own, replaced_by_invite)
 
 
 @pytest.mark.row(
@@ -256,6 +367,66 @@ async def test_a_three_way_made_by_the_pbx_closes_while_the_untold_third_is_in_i
     assert any("not_told" in why for why in file.gap_reasons)
     quiet = scenes.before(file.heard, AGENT_HZ, THIRD_HZ)
     file.is_free_of(THIRD_HZ, file.heard, quiet, scenes.own_voice(file.said))
+
+
+@pytest.mark.row(
+    situation="own party in a conference puts an untold third party in his place (REFER with Replaces)",
+    decision="closed from the hold until the third party has left",
+    article="139c Sr",
+)
+async def test_no_recorder_runs_with_an_untold_party_whom_one_of_ours_put_in_his_place(
+    site: Installation, told: dict[str, Scene]
+) -> None:
+    """Asterisk reports neither the coming of the one nor the going of the other."""
+    scene = told["replaced"]
+    file = await file_of(site, scene)
+    assert scene.reasons("in his place") == {"not_told"}
+    assert scene.views["in his place"]["recorders"] == [], "on the leg of the one who stayed"
+    assert scene.views["without him"]["recorders"] == ["105"], "the twin: without him one runs there"
+    quiet = scenes.before(file.heard, AGENT_HZ, THIRD_HZ)
+    file.is_free_of(THIRD_HZ, file.heard, quiet, scenes.own_voice(file.said))
+    assert f"{THIRD_HZ:g}" in measure.voices(measure.track(file.heard), CUSTOMER)
+    assert len(file.segments) == 2
+    assert len({segment["leg"] for segment in file.segments}) == 2
+    assert file.segments[0]["ended_by"] == ["on_hold"]
+    assert file.own.seconds > 2 * (TALK_S - LOST_S)
+
+
+@pytest.mark.row(
+    situation="own party in a conference puts another of ours in his place (REFER with Replaces)",
+    decision="closed from the hold until he is there, then recorded on",
+    article="own rule",
+)
+async def test_a_conference_in_which_one_of_ours_was_put_in_the_place_of_another_is_recorded_on(
+    site: Installation, told: dict[str, Scene]
+) -> None:
+    scene = told["replaced_by_own"]
+    assert scene.views["in his place"]["recorded"]
+    file = await file_of(site, scene)
+    assert file.segments[0]["ended_by"] == ["on_hold"]
+    assert file.own.seconds > 3 * (TALK_S - LOST_S)
+
+
+@pytest.mark.row(
+    situation="an outside party puts himself in the place of one of ours in a conference (INVITE with Replaces)",
+    decision="closed until he has left; the recorder that stayed in that place is stopped",
+    article="139c Sr",
+)
+async def test_the_recorder_in_a_place_that_an_outside_party_took_is_stopped(
+    site: Installation, told: dict[str, Scene]
+) -> None:
+    scene = told["replaced_by_invite"]
+    assert scene.reasons("in his place") == {"not_told"}
+    assert len(scene.views["in his place"]["stopped"]) == 1, "it was on his channel, and was stopped there"
+    assert scene.views["in his place"]["recorders"] == []
+    file = await file_of(site, scene)
+    first, second = manifest(file.path)["segments"]
+    assert first["ended_by"] == ["picture_wrong"]
+    assert first["leg"] != second["leg"]
+    assert first["captured_samples"] < (TALK_S + 2.5) * file.own.rate, "it ran on with him"
+    quiet = scenes.before(file.heard, AGENT_HZ, THIRD_HZ)
+    file.is_free_of(THIRD_HZ, file.heard, quiet, scenes.own_voice(file.said))
+    assert file.own.seconds > TALK_S - LOST_S
 
 
 async def test_nothing_is_left_in_the_spool(site: Installation, told: dict[str, Scene]) -> None:

@@ -6,10 +6,12 @@ Works on the oracle's tables, as plainly as the oracle does; told of each fact b
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pbxguard.core.facts import (
     BeatReturned,
+    BridgeEntered,
+    BridgeLeft,
     CalleePromptBegun,
     CalleePromptEnded,
     ChannelCreated,
@@ -47,6 +49,8 @@ class Answer:
 
     hang_up: frozenset[str] = frozenset()
     look_at: tuple[str, ...] = ()
+    look_closer: tuple[tuple[str, ...], ...] = ()
+    """Whom the PBX's lists are asked about at once, each time that they are."""
     near: frozenset[str] = frozenset()
     """Whose recorders are proven only up to `right`: those who are not where they were thought to be, and theirs."""
     right: float = NEVER
@@ -66,6 +70,9 @@ class Expected:
         self.telling: set[str] = set()
         self.failed: dict[str, float] = {}
         self.hearing: set[str] = set()
+        self.loose: dict[str, float] = {}
+        """Who is in no bridge, and the last beat since the last snapshot, and before he was in none."""
+        self.last = NEVER
         self.suspects: set[str] = set()
         self.right: float | None = None
         self.own_stops: Counter[str] = Counter()
@@ -75,10 +82,11 @@ class Expected:
 
     def before(self, fact: Fact, now: float, running: frozenset[str], closing: dict[str, str]) -> Answer:
         """`running`: legs on which a recorder is wanted; `closing`: the legs of the segments that we stopped."""
-        answer = Answer()
+        answer = self._moved_unseen(fact, now)
         match fact:
             case HangupRequested(channel=c) | ChannelHungUp(channel=c):
-                answer = self._goes(c, now, hearing=isinstance(fact, ChannelHungUp))
+                goes = self._goes(c, now, hearing=isinstance(fact, ChannelHungUp))
+                answer = replace(answer, hang_up=goes.hang_up)
             case CalleePromptBegun(channel=c):
                 self.telling.add(c)
             case CalleePromptEnded(channel=c, state=state):
@@ -116,8 +124,37 @@ class Expected:
 
     def after(self, fact: Fact) -> None:
         """The commands that came of it are known."""
+        oracle = self.oracle
+        if isinstance(fact, SnapshotTaken):
+            self.loose, self.last = dict.fromkeys(oracle.lines, NEVER), NEVER
+        if isinstance(fact, BeatReturned):
+            self.last = oracle.beat
+        still = {c: beat for c, beat in self.loose.items() if c in oracle.lines and c not in oracle.place}
+        self.loose = {c: still.get(c, self.last) for c in oracle.lines if c not in oracle.place}
         if isinstance(fact, ChannelHungUp):
             self._forget(fact.channel)
+
+    def _moved_unseen(self, fact: Fact, now: float) -> Answer:
+        """A channel hangs up where it sat, leaves where it was not, comes while it is elsewhere: others moved too."""
+        oracle = self.oracle
+        if not oracle.connected or not isinstance(fact, ChannelHungUp | BridgeLeft | BridgeEntered):
+            return Answer()
+        there = oracle.place.get(fact.channel)
+        claimed = there if isinstance(fact, ChannelHungUp) else fact.bridge
+        places = {there} if isinstance(fact, ChannelHungUp) or claimed != there else set()
+        if isinstance(fact, BridgeLeft) and claimed != there:
+            places.add(claimed)
+        doubted = {place for place in places if place in oracle.holding}
+        if not doubted:
+            return Answer()
+        near = {c for c, place in oracle.place.items() if place in doubted}
+        named = tuple(sorted(near))
+        oracle.doubts.update(dict.fromkeys(map(str, doubted), now))
+        right = max(NEVER if self.right is None else self.right, min(self.loose.values(), default=NEVER))
+        return Answer(look_closer=(named,), near=self._company(near), right=right)
+
+    def _company(self, near: set[str]) -> frozenset[str]:
+        return frozenset(near | {c for group in self.oracle.groups() if group & near for c in group})
 
     def _goes(self, leaver: str, now: float, *, hearing: bool) -> Answer:
         """It hangs up: whoever it had dialled is told no more of a call that is over."""
@@ -150,18 +187,26 @@ class Expected:
             moved = oracle.place.get(c) != where.get(c) or line.name != seen.name
             if moved or (seen.state is ChannelState.UP and not line.up):
                 wrong.add(c)
-        wrong -= {str(c) for c in fact.restless}
+        restless = {str(c) for c in fact.restless}
+        wrong -= restless
         sure, self.suspects = wrong & self.suspects, wrong
         if not wrong:
             self.right = fact.at
+        company = {str(made.bridge): {str(m) for m in members} for made, members in fact.picture.bridges}
+        undecided = False
+        for place, since in list(oracle.doubts.items()):
+            here = {c for c, at in oracle.place.items() if at == place} | company.get(place, set())
+            if since >= fact.at or here & restless:
+                undecided = True
+            elif here & wrong:
+                sure |= here & wrong
+            else:
+                del oracle.doubts[place]
         if not sure:
-            return Answer()
-        company = [{str(m) for m in members} for _, members in fact.picture.bridges]
-        near = set(sure) | {c for group in company if group & sure for c in group}
-        near |= {c for group in oracle.groups() if group & near for c in group}
-        answer = Answer(
-            look_at=tuple(sorted(sure)), near=frozenset(near), right=NEVER if self.right is None else self.right
-        )
+            return Answer(look_closer=((),) if undecided else ())
+        near = sure | {c for group in company.values() if group & sure for c in group}
+        right = NEVER if self.right is None else self.right
+        answer = Answer(look_at=tuple(sorted(sure)), near=self._company(near), right=right)
         self._blind()
         oracle.learn(ConnectionLost(), now)
         return answer

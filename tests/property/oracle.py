@@ -165,6 +165,8 @@ class Oracle:
         self.spying: set[tuple[str, str]] = set()
         self.changes: dict[frozenset[str], tuple[frozenset[str], float]] = {}
         self.failed: dict[str, float] = {}
+        self.doubts: dict[str, float] = {}
+        """Bridges in which somebody may be unseen, and since when."""
         self.calls: set[str] = set()
         """Whoever was external once is a call until the end."""
         self.order = 0
@@ -213,6 +215,8 @@ class Oracle:
             case BridgeCreated():
                 self.holding[fact.bridge] = "holding_bridge" in fact.technology or fact.type == "parking"
             case BridgeDestroyed(bridge=b):
+                self.holding.pop(b, None)
+                self.doubts.pop(b, None)
                 self.place = {c: at for c, at in self.place.items() if at != b}
             case BridgeEntered(bridge=b, channel=c, swap=swap):
                 if c not in self.dead:
@@ -419,7 +423,7 @@ class Oracle:
             self.said, self.met, self.dead, self.failed = {}, {}, set(), {}
         self.dead |= gone if not fresh else set()
         self.lines, self.place, self.holding, self.spying, self.changes = {}, {}, {}, set(), {}
-        self.held, self.hold_doubt = {}, set()
+        self.held, self.hold_doubt, self.doubts = {}, set(), {}
         for created in fact.channels:
             c = str(created.channel)
             self.dead.discard(c)
@@ -547,6 +551,7 @@ class Oracle:
         forbid(R.START_FAILED, any(self.failed.get(c, 0.0) > self.now for c in group))
         forbid(R.NOT_CONNECTED, not self.connected)
         forbid(R.BEAT_LATE, self.lag > (2 if running else 0.25))
+        forbid(R.PICTURE_WRONG, self.doubted(group))
         forbid(R.CHANGE_HALF_DONE, any(deadline <= self.now for deadline in changing))
         asked = {p for c in people for p in self._asked(c)}
         asked |= {p for c in outside for h in self.said.get(c, Said()).heard for p in h.disclosure.purposes}
@@ -566,6 +571,10 @@ class Oracle:
             any(deadline > self.now for deadline in changing),
             (2 if len(people) > 1 else int(unseen)) if bridged and not leaving else 0,
         )
+
+    def doubted(self, group: frozenset[str]) -> bool:
+        """Somebody may be with them whom nobody told of."""
+        return any(self.place.get(c) in self.doubts for c in group)
 
     def _unseen(self, c: str) -> bool:
         """An unknown member of a bridge, or half a Local channel that leads out of sight."""

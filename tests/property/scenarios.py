@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from pbxguard.core.facts import (
     AuditHealthy,
+    BridgeLeft,
     ChannelNumberChanged,
     ChannelState,
     ConnectionLost,
@@ -396,6 +397,74 @@ def merged_bridges(trial: Trial) -> None:
     assert len(trial.wanted) == 1
 
 
+def _conference(trial: Trial) -> tuple[Uniqueid, Uniqueid, Uniqueid]:
+    """A told customer, and two of ours: (customer, first, second)."""
+    caller, first = inbound(trial)
+    second, facts = trial.world.dial(first, "PJSIP/103")
+    trial.play([*facts, *trial.world.enter(trial.world.bridge_of(caller), second)])
+    return caller, first, second
+
+
+def replaced_unseen(trial: Trial) -> None:
+    """An untold third party is given the place of one of ours in a conference: Asterisk reports neither move."""
+    caller, first, _ = _conference(trial)
+    other, _ = inbound(trial, number=NL_OTHER, agent="PJSIP/134")
+    third, facts = trial.world.incoming((), told=None)
+    trial.play(facts)
+    trial.look()
+    assert len(trial.wanted) == 2
+    trial.play(trial.world.replace(first, third))
+    assert [s.permit.call for s in trial.wanted.values()] == [other], "nor on the second one's leg, but others go on"
+    decision = trial.decision(caller)
+    assert isinstance(decision, Refusal)
+    assert decision.reasons == (Reason.PICTURE_WRONG,)
+    trial.look()
+    assert trial.wanted, "lists that were asked for before tell nothing"
+    trial.wait(0.1)
+    trial.look()
+    assert not trial.wanted, "the lists show him: everything is looked at anew"
+    trial.feed(trial.world.snapshot())
+    decision = trial.decision(caller)
+    assert isinstance(decision, Refusal)
+    assert decision.reasons == (Reason.NOT_TOLD,)
+    trial.play(trial.world.hang_up(third))
+    assert len(trial.wanted) == 2
+
+
+def replaced_and_lost(trial: Trial) -> None:
+    """The hangup that shows it is lost too; whoever came unseen leaves, as the first sign of it."""
+    caller, first, second = _conference(trial)
+    third, facts = trial.world.incoming((), told=None)
+    trial.play(facts)
+    trial.look()
+    right = trial.oracle.beat
+    trial.world.replace(first, third)
+    trial.wait(1)
+    bridge = trial.world.bridge_of(caller)
+    trial.play(trial.world.leave(third))
+    (stop,) = trial.stopped.values()
+    assert (stop.reasons, stop.proven) == ((Reason.PICTURE_WRONG,), right)
+    trial.wait(0.1)
+    trial.look()
+    trial.feed(trial.world.snapshot())
+    assert [s.leg for s in trial.wanted.values()] == [second]
+    assert bridge == trial.world.bridge_of(second)
+
+
+def doubt_for_nothing(trial: Trial) -> None:
+    """Somebody leaves who was not there, and the lists show nobody else than was thought."""
+    caller, first, second = _conference(trial)
+    trial.feed(BridgeLeft(trial.world.bridge_of(caller), Uniqueid("nobody")))
+    assert not trial.wanted
+    trial.look()
+    assert not trial.wanted, "these were asked for before"
+    trial.wait(0.1)
+    trial.look(second)
+    assert not trial.wanted, "somebody moved: the lists tell nothing"
+    trial.look()
+    assert [s.leg for s in trial.wanted.values()] == [first]
+
+
 def parked(trial: Trial) -> None:
     caller, leg = inbound(trial)
     trial.play(trial.world.meet(caller, type="parking", technology="holding_bridge"))
@@ -453,6 +522,9 @@ SCENARIOS: tuple[Callable[[Trial], None], ...] = (
     consent,
     another_number,
     merged_bridges,
+    replaced_unseen,
+    replaced_and_lost,
+    doubt_for_nothing,
     parked,
     paused,
 )

@@ -70,7 +70,7 @@ def test_without_this_row_the_suite_fails(table: str, reason: Reason, monkeypatc
 
 
 def test_without_a_look_whether_the_picture_is_right_the_suite_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Supervisor, "_wrong", lambda *_: frozenset())
+    monkeypatch.setattr(Supervisor, "_wrong", lambda *_: (frozenset(), set(), False))
     the_oracle_fails_the_suite()
 
 

@@ -176,6 +176,17 @@ class Exchange(RuleBasedStateMachine):
         if who in self.trial.world.lines:
             self.send(self.trial.world.hang_up(who), fate, which)
 
+    @rule(fate=FATES, channel=st.integers(0, 20), by=st.integers(0, 20), looked=st.booleans())
+    def is_replaced_unseen(self, fate: str, channel: int, by: int, looked: bool) -> None:
+        """By masquerade; mostly the lists tell it a moment later."""
+        who, other = self.pick(channel), self.pick(by)
+        if who != other and who in self.trial.world.lines:
+            self.send(self.trial.world.replace(who, other), fate, channel)
+            if looked:
+                self.trial.wait(0.1)
+                self.trial.look()
+                self.snapshot()
+
     @rule(fate=FATES, channel=st.integers(0, 20))
     def answers(self, fate: str, channel: int) -> None:
         who = self.pick(channel)

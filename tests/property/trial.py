@@ -11,6 +11,7 @@ from pbxguard.core.commands import (
     CommitResume,
     HangUp,
     LookAnew,
+    LookCloser,
     NoteBinding,
     NoteRequest,
     RefuseRequest,
@@ -108,6 +109,8 @@ class Trial:
         """Of these, those that the supervisor wants no longer."""
         self.blessed: set[SegmentId] = set()
         """Wanted and rightly so when a change began: they stand while it lasts."""
+        self.looks = 0
+        """How often the PBX's lists were asked for at once."""
         self.supervisor = Supervisor(self.policy, "node")
         self.wake()
 
@@ -242,6 +245,7 @@ class Trial:
 
     def judge(self, commands: Iterable[Command], answer: Answer = NOTHING) -> None:
         commands = list(commands)
+        self.looks += sum(isinstance(command, LookCloser) for command in commands)
         started: list[StartRecording] = []
         any_start = False
         self._judge_answer(commands, answer)
@@ -307,10 +311,14 @@ class Trial:
         stops = [c for c in commands if isinstance(c, StopRecording)]
         assert {str(c.channel) for c in commands if isinstance(c, HangUp)} == answer.hang_up
         assert [c.channels for c in commands if isinstance(c, LookAnew)] == ([answer.look_at] if answer.look_at else [])
+        assert tuple(c.channels for c in commands if isinstance(c, LookCloser)) == answer.look_closer
         for stop in stops:
             wrong = stop.reasons == (Reason.PICTURE_WRONG,)
-            assert wrong is (str(stop.leg) in answer.near), "what is near those who are elsewhere, and nothing else"
-            assert not wrong or stop.proven == answer.right, "proven while the picture was known to be right"
+            if str(stop.leg) in answer.near:
+                assert wrong
+                assert stop.proven == answer.right, "proven while the picture was known to be right"
+            else:  # whoever comes into a bridge in doubt
+                assert not wrong or self.oracle.doubted(self.oracle.group(stop.leg)), "near nobody who is elsewhere"
         noted = [note for c in commands if isinstance(c, NoteRequest) for note in c.facts]
         noted = [note for note in noted if not isinstance(note, ObjectionBinds)]
         assert sorted(noted, key=repr) == sorted(answer.closing, key=repr)
@@ -414,7 +422,10 @@ class Trial:
         supervisor, oracle = self.supervisor, self.oracle
         component = supervisor.board.component(channel)
         half_done = any(d <= self.now and c & component.channels for c, d in oracle.changes.values())
-        conversation = converse(component, supervisor.board, supervisor.memory, self.policy, half_done=half_done)
+        doubted = oracle.doubted(frozenset(map(str, component.channels)))
+        conversation = converse(
+            component, supervisor.board, supervisor.memory, self.policy, half_done=half_done, doubted=doubted
+        )
         failed = any(until > self.now and leg in component.channels for leg, until in oracle.failed.items())
         running = any(s.leg in component.channels for s in self.wanted.values())
         sight = Sight(oracle.connected, oracle.lag, oracle.audit, oracle.room, oracle.off, failed, running)

@@ -212,6 +212,13 @@ class World:
         self.spies = [s for s in self.spies if channel not in (s.spy, s.spied)]
         return [*facts, ChannelHungUp(channel)]
 
+    def replace(self, channel: Uniqueid, by: Uniqueid) -> list[Fact]:
+        """`by` takes its place by masquerade: neither move is reported, only that `channel` hangs up (bridge.c)."""
+        place, self.lines[channel].bridge = self.lines[channel].bridge, None
+        facts = self.leave(by)
+        self.lines[by].bridge = place
+        return [*facts, *self.hang_up(channel)]
+
     def spy(self, spied: Uniqueid) -> tuple[Uniqueid, list[Fact]]:
         spy, created = self.create("PJSIP/199", ChannelState.UP)
         fact = SpyStarted(spy, spied)

@@ -68,6 +68,8 @@ class RecordingPbx:
     audit: MemoryAudit
     log: list[str] = field(default_factory=list)
     refuse: bool = False
+    replaced: bool = False
+    """A masquerade gave the place of its leg to another: our stop finds nothing there."""
     unanswered_stops: int = 0
     asked: dict[Uniqueid, tuple[InCall, ...]] = field(default_factory=dict)
     beats_asked: int = 0
@@ -85,7 +87,12 @@ class RecordingPbx:
         if self.unanswered_stops:
             self.unanswered_stops -= 1
             raise ConnectionFailed("AMI", "no answer")
-        return True
+        return not self.replaced
+
+    async def stop_strays(self) -> int:
+        closed = any(entry.kind == "segment.closed" for entry in self.audit.entries)
+        self.log.append("stop strays too late" if closed else "stop strays")
+        return 0
 
     async def find(self, leg: Uniqueid, segment: SegmentId) -> RecorderHandle | None:
         return None
@@ -110,6 +117,9 @@ class RecordingPbx:
 
     def look_anew(self) -> None:
         self.log.append("look anew")
+
+    def look_closer(self) -> None:
+        self.log.append("look closer")
 
 
 class SlowAudit(MemoryAudit):
@@ -417,6 +427,19 @@ async def test_lost_events_make_the_pbx_be_looked_at_anew(site: Site) -> None:
     await site.until(lambda: "look anew" in site.pbx.log, "looked")
     assert site.pbx.log.count("look anew") == 1
     await site.until(lambda: "segment.closed" in site.kinds(), "closed")
+
+
+async def test_a_recorder_that_ran_on_in_the_place_of_its_leg_is_stopped_before_its_segment_is_closed(
+    site: Site,
+) -> None:
+    await site.bridged()
+    await site.until(lambda: "start 1" in site.pbx.log, "started")
+    site.pbx.replaced = True
+    await site.facts(ChannelHungUp(AGENT))
+    await site.until(lambda: "segment.closed" in site.kinds(), "closed")
+    assert site.pbx.log.index("stop") < site.pbx.log.index("stop strays")
+    assert site.pbx.log.count("stop strays") == 2, "for the segment, and once for whatever else"
+    assert site.pbx.log.count("look closer") == 1
 
 
 async def test_the_lamp_and_the_cdr_say_that_it_records(site: Site) -> None:

@@ -11,6 +11,7 @@ from pbxguard.core.commands import (
     Command,
     Lamp,
     LookAnew,
+    LookCloser,
     ReportCall,
     SealRecording,
     ShowLamp,
@@ -425,6 +426,40 @@ def test_a_lost_event_is_found_by_the_second_look_and_costs_what_was_recorded_si
     assert not loop.supervisor.connected
     loop.feed(loop.world.snapshot(), BeatReturned(NOW + 11), now=NOW + 11)
     assert loop.feed(seen(loop.world, NOW + 11), now=NOW + 11) == []
+
+
+def test_who_hangs_up_in_a_bridge_that_he_never_left_gave_his_place_to_another() -> None:
+    """What was recorded is proven up to when the picture was right; nothing starts there before lists told who is."""
+    loop = Loop().awake()
+    caller, leg, start = loop.talk()
+    second, facts = loop.world.dial(leg, "PJSIP/102")
+    loop.feed(*facts, *loop.world.enter(loop.world.bridge_of(caller), second))
+    loop.feed(seen(loop.world, NOW - 0.01))
+    third, facts = loop.world.incoming()
+    loop.feed(*facts)
+    loop.feed(BeatReturned(NOW + 4), now=NOW + 4)
+    commands = loop.feed(*loop.world.replace(leg, third), now=NOW + 4)
+    stop = only(commands, StopRecording)
+    assert (stop.segment, stop.reasons, stop.proven) == (start.segment, (Reason.PICTURE_WRONG,), NOW - 0.01)
+    assert set(only(commands, LookCloser).channels) == {caller, leg, second}
+    assert none(commands, StartRecording)
+    commands = loop.feed(seen(loop.world, NOW + 4), now=NOW + 4.1)
+    assert only(commands, LookCloser).channels == (), "these were asked for before: once more"
+    assert third in only(loop.feed(seen(loop.world, NOW + 4.1), now=NOW + 4.2), LookAnew).channels
+    commands = loop.feed(loop.world.snapshot(), BeatReturned(NOW + 5), now=NOW + 5)
+    assert only(commands, StartRecording).leg == second, "he was told"
+
+
+def test_who_took_a_place_unseen_did_so_after_he_came_to_be() -> None:
+    """Nobody else is in no bridge: what was recorded before his call came in is proven, though no list tells it."""
+    loop = Loop().awake()
+    _, leg, _ = loop.talk()
+    loop.feed(seen(loop.world, NOW - 0.01))
+    loop.feed(BeatReturned(NOW + 4), now=NOW + 4)
+    third, facts = loop.world.incoming()
+    loop.feed(*facts, BeatReturned(NOW + 4.1), now=NOW + 4.1)
+    stop = only(loop.feed(*loop.world.replace(leg, third), now=NOW + 4.1), StopRecording)
+    assert (stop.reasons, stop.proven) == ((Reason.PICTURE_WRONG,), NOW + 4)
 
 
 def test_who_moved_while_the_lists_were_made_is_looked_at_the_next_time() -> None:

@@ -287,3 +287,46 @@ def test_how_many_of_the_gone_are_remembered_is_bounded(monkeypatch: pytest.Monk
     assert not made._devices
     assert not made._pairs
     assert not made._unseen
+
+
+MET: list[Fact] = [*ALL, BridgeCreated(X, "base", "softmix"), BridgeCreated(Y, "basic", "simple_bridge")]
+MET += [BridgeEntered(X, A), BridgeEntered(X, B)]
+
+
+@pytest.mark.parametrize(
+    ("fact", "places"),
+    [
+        (ChannelHungUp(B), (X,)),
+        (BridgeLeft(X, C), (X,)),
+        (BridgeLeft(Y, B), (X, Y)),
+        (BridgeEntered(Y, B), (X,)),
+    ],
+)
+def test_who_goes_or_comes_where_it_was_not_shows_that_somebody_is_unseen(
+    fact: Fact, places: tuple[BridgeId, ...]
+) -> None:
+    assert board(*MET).belied(fact) == places
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        BridgeLeft(X, B),
+        BridgeEntered(X, C),
+        BridgeEntered(X, B),
+        BridgeEntered(Y, C, swap=D),
+        ChannelHungUp(C),
+        BridgeLeft(BridgeId("never seen"), C),
+        BridgesMerged(X, Y),
+        Held(B),
+    ],
+)
+def test_an_ordinary_move_belies_nothing(fact: Fact) -> None:
+    assert board(*MET).belied(fact) == ()
+
+
+def test_a_member_of_whom_no_channel_is_known_belies_the_picture_too() -> None:
+    stranger = Uniqueid("1700000000.77")
+    made = board(*MET, BridgeEntered(X, stranger))
+    assert made.belied(ChannelHungUp(stranger)) == (X,)
+    assert made.belied(BridgeLeft(X, stranger)) == ()

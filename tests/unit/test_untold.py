@@ -54,6 +54,7 @@ UNTOLD = Conversation(
     unseen=False,
     spied=False,
     half_done=False,
+    doubted=False,
     paused=False,
     language="nl",
     reference="",

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from pbxguard.pbx.ami.ami import EVENT_MASK, FILTERS
 from pbxguard.pbx.ami.connection import Address, Session, Tuning
+from tests.lab import ami
 from tests.lab.asterisk import Asterisk
 from tests.lab.phone import Answer, Forward, Phone, Phones, Ring
 from tests.wire.streams import FOLDER
@@ -27,6 +28,7 @@ exten => _1XX,1,Dial(PJSIP/${EXTEN},60,tT)
 exten => _8X.,1,Dial(PJSIP/${EXTEN:1}@trunk-b,60,tT)
 exten => _7X.,1,Dial(PJSIP/${EXTEN:1}@trunk-b,60,U(told^a.nl.notice.outbound))
 exten => 555,1,ChanSpy(PJSIP/100,q)
+exten => *77,1,ConfBridge(77)
 [told]
 exten => s,1,Set(SAYS=Prompt: ${ARG1})
  same => n,UserEvent(PbxguardPrompt,Phase: begin,${SAYS},Tx: ${CHANNEL(rtcp,txcount)},Rx: ${CHANNEL(rtcp,rxcount)})
@@ -40,6 +42,8 @@ exten => 101,1,Dial(PJSIP/101,60)
 [from-trunk]
 exten => _31201234XXX,1,Dial(PJSIP/${EXTEN:-3},60,tT)
 exten => _31209999XXX,1,Queue(local)
+exten => _31207777XXX,1,Set(CONFBRIDGE(user,announce_only_user)=no)
+ same => n,ConfBridge(77)
 exten => _31208888XXX,1,Dial(Local/80201112223@internal/n,60)
 """
 QUEUES = """\
@@ -213,6 +217,61 @@ async def spied(people: People) -> None:
     await call.hangup()
 
 
+async def replaced_in_conference(people: People) -> None:
+    """In a conference with the customer and a colleague, the agent puts the third party outside in his own place by
+    REFER with Replaces; the third party leaves."""
+    call = await (await people.customer.call("31207777000", caller_id=CUSTOMER)).answered()
+    own = await (await people.agent.call("*77")).answered()
+    colleague = await (await people.colleague.call("*77")).answered()
+    await call.talk(0.5)
+    await own.hold()
+    question = await (await people.agent.call("80201112223")).answered()
+    third = await people.third.incoming()
+    await question.talk(0.5)
+    await own.refer_replaces(question)
+    await own.ended()
+    await call.talk(0.5)
+    await third.hangup()
+    await call.talk(0.5)
+    await colleague.hangup()
+    await call.hangup()
+
+
+async def replaced_by_invite(people: People) -> None:
+    """In a conference with the customer and a colleague, the third party outside puts himself in the place of the
+    agent by INVITE with Replaces, and leaves."""
+    call = await (await people.customer.call("31207777000", caller_id=CUSTOMER)).answered()
+    own = await (await people.agent.call("*77")).answered()
+    colleague = await (await people.colleague.call("*77")).answered()
+    await call.talk(0.5)
+    third = await people.third.call("31201234100", caller_id=OTHER, headers={"Replaces": await dialog(people, "100")})
+    await third.answered()
+    await own.ended()
+    await call.talk(0.5)
+    await third.hangup()
+    await call.talk(0.5)
+    await colleague.hangup()
+    await call.hangup()
+
+
+async def channel(people: People, line: str) -> str:
+    """The name of the one channel of a line."""
+    rows = (await people.asterisk.cli("core show channels concise")).splitlines()
+    (name,) = [row.split("!")[0] for row in rows if row.startswith(f"PJSIP/{line}-")]
+    return name
+
+
+async def dialog(people: People, line: str) -> str:
+    """A Replaces header (RFC 3891) for the one call of a line."""
+    name = await channel(people, line)
+    async with ami.connect(people.asterisk) as manager:
+        call, ours, theirs = [
+            (await manager.action("Getvar", Channel=name, Variable=f"CHANNEL(pjsip,{what})"))["Value"]
+            for what in ("call-id", "local_tag", "remote_tag")
+        ]
+    return f"{call};to-tag={ours};from-tag={theirs}"
+
+
 SCENARIOS: dict[str, Scenario] = {
     scenario.__name__: scenario
     for scenario in (
@@ -229,6 +288,8 @@ SCENARIOS: dict[str, Scenario] = {
         spied,
         forwarded_local,
         code_taken_back,
+        replaced_in_conference,
+        replaced_by_invite,
     )
 }
 

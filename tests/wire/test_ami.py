@@ -144,6 +144,15 @@ async def test_lists_are_held_against_events_again_and_again_without_those_who_m
             await until(lambda: any(isinstance(fact, SnapshotTaken) for fact in sink.facts[before:]), "a snapshot")
 
 
+async def test_lists_are_held_against_events_at_once_when_somebody_asks() -> None:
+    sink = ListSink()
+    async with fake_ami() as fake, running(fake, sink, tuning=replace(QUICK, compare_s=60)) as ami:
+        ami.pbx.look_closer()
+        await until(lambda: len(pictures(sink)) == 1, "a look")
+        ami.pbx.look_closer()
+        await until(lambda: len(pictures(sink)) == 2, "another")
+
+
 async def test_a_spoilt_event_about_who_is_where_is_a_loss_and_not_passed_over() -> None:
     sink = ListSink()
     async with fake_ami() as fake, running(fake, sink) as ami:
@@ -519,6 +528,26 @@ async def test_every_recorder_of_ours_can_be_stopped_and_nobody_elses(sink: List
         assert await ami.recorder.stop_all() == 2
         stopped = [(a["Channel"], a["MixMonitorID"]) for a in fake.asked if a["Action"] == "StopMixMonitor"]
         assert stopped == [("lab-1.1", "0x1"), ("lab-1.1", "0x3")]
+
+
+async def test_a_recorder_in_the_place_of_a_leg_that_is_gone_is_stopped_and_no_other(sink: ListSink) -> None:
+    """Its variable went to the channel that took the place; what has a handle, and what was stopped, stays alone."""
+    async with fake_ami() as fake, running(fake, sink) as ami:
+        replaced, runs, other = SEGMENT, SegmentId(f"{SEGMENT[:-1]}2"), Uniqueid("lab-1.6")
+        await ami.recorder.start(LEG, replaced, OWN, OTHERS)
+        await ami.recorder.start(other, runs, OWN, OTHERS)
+        held = {LEG: replaced, other: runs}
+        rows = [
+            {"Event": "Status", "Uniqueid": on, "Variable": f"PBXGUARD_MM_{segment.replace('-', '_')}=0xfeed"}
+            for on, segment in (("lab-1.9", held[LEG]), (other, held[other]))
+        ]
+        fake.answers["Status"] = lambda action: listed(action, rows, "StatusComplete")
+        assert await ami.recorder.stop_strays() == 0
+        fake.event("Hangup", Uniqueid=LEG)
+        await until(lambda: ChannelHungUp(LEG) in sink.facts, "the hangup")
+        assert await ami.recorder.stop_strays() == 1
+        stopped = [(a["Channel"], a["MixMonitorID"]) for a in fake.asked if a["Action"] == "StopMixMonitor"]
+        assert stopped == [("lab-1.9", "0xfeed")]
 
 
 async def test_each_request_that_a_channel_still_holds_is_read(sink: ListSink) -> None:

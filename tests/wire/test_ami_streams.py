@@ -98,7 +98,7 @@ def test_no_event_that_bears_on_who_hears_whom_is_passed_over(name: str) -> None
         *KINDS, "NewConnectedLine", "DialState", "DeviceStateChange", "LocalBridge", "MusicOnHoldStart",
         "MusicOnHoldStop", "BlindTransfer", "AttendedTransfer", "AgentCalled", "AgentConnect", "AgentComplete",
         "QueueCallerLeave", "QueueMemberStatus", "DTMFBegin", "ContactStatus", "PeerStatus", "BridgeInfoChannel",
-        "ExtensionStatus", "AgentRingNoAnswer",
+        "ExtensionStatus", "AgentRingNoAnswer", "ConfbridgeStart", "ConfbridgeEnd", "ConfbridgeJoin", "ConfbridgeLeave",
     }  # fmt: skip
     assert {event["Event"] for event in load(name)} <= thought_about
 

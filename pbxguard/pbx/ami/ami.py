@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from math import inf
 from typing import Any
 
@@ -70,6 +71,8 @@ class Ami:
         self._alone = asyncio.Event()
         self._younger_told = False
         self._inbox: Inbox | None = None
+        self._closer = asyncio.Event()
+        """Somebody asks for a comparison at once."""
         self._seeing = asyncio.Event()
         self._told = False
         """A snapshot was handed on and no loss since."""
@@ -88,7 +91,7 @@ class Ami:
         self._acting = asyncio.Event()
         self._beat_due = False
         self.recorder = MixMonitor(self.act)
-        self.pbx = AmiPbx(self.act, self._look_anew, self._beat_now)
+        self.pbx = AmiPbx(self.act, self._look_anew, self._beat_now, self._closer.set)
 
     # -- what others ask ---------------------------------------------------------------------------------------------
 
@@ -252,16 +255,20 @@ class Ami:
         return silence > self._tuning.silence_s and not inbox.paused and self._acting.is_set()
 
     async def _compare(self, inbox: Inbox) -> None:
-        """Every few seconds: what the lists say, for the core to hold against what events said."""
+        """Every few seconds, and when asked for: what the lists say, for the core to hold against what events said."""
         pause = self._tuning.compare_s
         while True:
-            await asyncio.sleep(pause)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._closer.wait()
+            self._closer.clear()
             began = self._clock.now()
             try:
                 await snapshot.compare(self.act, inbox, self._tuning)
             except (ConnectionFailed, AmiRefused):
                 continue  # the other connection is gone, or late: its own watch sees to that
             pause = max(self._tuning.compare_s, COMPARE_SHARE * (self._clock.now() - began))
+            await asyncio.sleep(self._tuning.restless_s)  # who asks again and again waits for his answer
 
     def _look_anew(self) -> None:
         if (session := self._events.session) is not None:

@@ -22,13 +22,19 @@ class AmiPbx:
     """Variables, lamps and hang-ups. Everything raises UnsafeValue, ConnectionFailed or AmiRefused."""
 
     def __init__(
-        self, act: Act, look_anew: Callable[[], None] = lambda: None, beat_now: Callable[[], None] = lambda: None
+        self,
+        act: Act,
+        look_anew: Callable[[], None] = lambda: None,
+        beat_now: Callable[[], None] = lambda: None,
+        look_closer: Callable[[], None] = lambda: None,
     ) -> None:
         self._act = act
         self.beat_now = beat_now
         """A beat more, at once."""
         self.look_anew = look_anew
         """Events were lost: begin anew with a snapshot."""
+        self.look_closer = look_closer
+        """Hold the lists against events at once."""
 
     async def set_channel_variable(self, channel: Uniqueid, name: str, value: str) -> None:
         """AmiRefused when the channel is gone."""

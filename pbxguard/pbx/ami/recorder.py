@@ -96,14 +96,30 @@ class MixMonitor:
 
     async def find_all(self) -> list[RecorderHandle]:
         """Every recorder whose id one of our variables holds, on any channel. Raises ConnectionFailed, AmiRefused."""
-        found: list[RecorderHandle] = []
+        return [self._know(leg, given, name) for leg, given, name in await self._held()]
+
+    async def _held(self) -> list[tuple[Uniqueid, str, Ours]]:
+        """What our variables hold: on which channel, the id, the variable."""
+        found: list[tuple[Uniqueid, str, Ours]] = []
         for entry in (await self._act("Status", {"AllVariables": "true"}))[1:]:
             held: Any = entry.get("Variable", [])
             for text in [held] if isinstance(held, str) else held:
                 name, _, given = text.partition("=")
                 if name.startswith(RECORDER_PREFIX) and given.startswith("0x"):
-                    found.append(self._know(Uniqueid(entry.get("Uniqueid", "")), given, values.variable(name)))
+                    found.append((Uniqueid(entry.get("Uniqueid", "")), given, values.variable(name)))
         return found
+
+    async def stop_strays(self) -> int:
+        """Stop recorders of ours that no handle is of any more; gives how many ran.
+
+        A masquerade that gives their leg's place to another channel leaves them in that place, variable and all
+        (channel.c, `channel_do_masquerade`): the leg hangs up, and they run on under the other's uniqueid.
+
+        Raises as `stop_all`.
+        """
+        held = await self._held()
+        known = {str(name) for _, name in (*self._running.values(), *((None, name) for _, name in self._spent))}
+        return await self.stop_all([self._know(leg, given, name) for leg, given, name in held if name not in known])
 
     async def stop_all(self, found: Sequence[RecorderHandle] | None = None) -> int:
         """Stop these, or all of `find_all`, at once; gives how many ran.
