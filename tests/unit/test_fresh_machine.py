@@ -98,7 +98,14 @@ def test_a_fresh_machine_killed_while_it_is_made_leaves_nothing(tmp_path: Path, 
         "TMPDIR": str(temporary),
     }
     script = [str(REPO / "script/fresh-machine"), "true"]
-    with subprocess.Popen(script, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(
+        script,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(how, signal.SIG_DFL),  # bash traps nothing that was ignored before it (nohup)
+    ) as run:
         until(lambda: list(machines.glob("*/written")), "a half-made machine")
         inside = (tmp_path / "mounts-of").read_text().strip()
         assert living_in(inside), "the control: whoever makes the machine is found"
