@@ -141,6 +141,15 @@ class BridgesMerged:
 
 
 @dataclass(frozen=True, slots=True)
+class TransferredIntoApp:
+    """Whoever has the calls `one` and `two` joins them, and one is in an application: perhaps a conference, where a
+    place changes hands by masquerade, and no other event tells (`doubts.py`). It may be done, or about to be."""
+
+    one: Uniqueid
+    two: Uniqueid
+
+
+@dataclass(frozen=True, slots=True)
 class LocalOptimizationBegun:
     one: Uniqueid
     two: Uniqueid
@@ -473,6 +482,7 @@ Fact = (
     | BridgeEntered
     | BridgeLeft
     | BridgesMerged
+    | TransferredIntoApp
     | LocalOptimizationBegun
     | LocalOptimizationEnded
     | Held

@@ -32,6 +32,7 @@ from .facts import (
     SnapshotTaken,
     SpyStarted,
     SpyStopped,
+    TransferredIntoApp,
     Unheld,
     WhisperBegun,
     WhisperEnded,
@@ -487,7 +488,8 @@ class Switchboard:
         """The bridges in which somebody was not, or was, against what we thought, by what this fact says; mostly none.
 
         A channel hangs up in a bridge that it never left, or leaves one that it never came to, or comes to one while
-        it is in another: Asterisk reports all moves in order, but none that is made by masquerade (`doubts.py`).
+        it is in another: Asterisk reports all moves in order, but none that is made by masquerade (`doubts.py`). Of
+        one kind it tells beforehand that there may be one.
         """
         match fact:
             case ChannelHungUp(channel=uniqueid):
@@ -496,6 +498,8 @@ class Switchboard:
                 places = {id, self.place(uniqueid)}
             case BridgeEntered(bridge=id, channel=uniqueid) if self.place(uniqueid) != id:
                 places = {self.place(uniqueid)}
+            case TransferredIntoApp(one=one, two=two):
+                places = {self.place(one), self.place(two)}
             case _:
                 return ()
         return tuple(sorted(place for place in places if place is not None and place in self.bridges))

@@ -6,6 +6,7 @@ Works on the oracle's tables, as plainly as the oracle does; told of each fact b
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from pbxguard.core.facts import (
@@ -32,6 +33,7 @@ from pbxguard.core.facts import (
     Requested,
     SegmentClosed,
     SnapshotTaken,
+    TransferredIntoApp,
 )
 from pbxguard.core.ids import Uniqueid
 
@@ -137,6 +139,8 @@ class Expected:
     def _moved_unseen(self, fact: Fact, now: float) -> Answer:
         """A channel hangs up where it sat, leaves where it was not, comes while it is elsewhere: others moved too."""
         oracle = self.oracle
+        if oracle.connected and isinstance(fact, TransferredIntoApp):
+            return self._doubt({oracle.place.get(fact.one), oracle.place.get(fact.two)}, now)
         if not oracle.connected or not isinstance(fact, ChannelHungUp | BridgeLeft | BridgeEntered):
             return Answer()
         there = oracle.place.get(fact.channel)
@@ -144,6 +148,10 @@ class Expected:
         places = {there} if isinstance(fact, ChannelHungUp) or claimed != there else set()
         if isinstance(fact, BridgeLeft) and claimed != there:
             places.add(claimed)
+        return self._doubt(places, now)
+
+    def _doubt(self, places: Collection[str | None], now: float) -> Answer:
+        oracle = self.oracle
         doubted = {place for place in places if place in oracle.holding}
         if not doubted:
             return Answer()

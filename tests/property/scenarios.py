@@ -28,6 +28,7 @@ from pbxguard.core.facts import (
     SpyStopped,
     SwitchedOff,
     SwitchedOn,
+    TransferredIntoApp,
     Unheld,
 )
 from pbxguard.core.ids import PurposeName, Uniqueid
@@ -451,6 +452,29 @@ def replaced_and_lost(trial: Trial) -> None:
     assert bridge == trial.world.bridge_of(second)
 
 
+def transferred_into_app(trial: Trial) -> None:
+    """Told beforehand: nothing is recorded from then on, until lists that are asked for later show who is there."""
+    _, first, second = _conference(trial)
+    consulting, created = trial.world.create("PJSIP/101", ChannelState.UP)
+    third, facts = trial.world.dial(consulting, "PJSIP/trunk-b", NL_OTHER)
+    trial.play([Held(first), created, *facts, *trial.world.meet(consulting, third), Unheld(first)])
+    trial.feed(TransferredIntoApp(first, consulting))
+    trial.play(trial.world.hang_up(consulting))
+    assert not trial.wanted, "not for the instant until his first call ends as well"
+    trial.wait(0.1)
+    trial.look()
+    assert trial.wanted, "it came to nothing"
+    trial.play(trial.world.replace(first, third))
+    assert not trial.wanted
+    trial.feed(TransferredIntoApp(first, consulting))
+    trial.wait(0.1)
+    trial.look()
+    trial.feed(trial.world.snapshot())
+    assert not trial.wanted
+    trial.play(trial.world.hang_up(third))
+    assert [s.leg for s in trial.wanted.values()] == [second]
+
+
 def doubt_for_nothing(trial: Trial) -> None:
     """Somebody leaves who was not there, and the lists show nobody else than was thought."""
     caller, first, second = _conference(trial)
@@ -524,6 +548,7 @@ SCENARIOS: tuple[Callable[[Trial], None], ...] = (
     merged_bridges,
     replaced_unseen,
     replaced_and_lost,
+    transferred_into_app,
     doubt_for_nothing,
     parked,
     paused,

@@ -51,6 +51,7 @@ from pbxguard.core.facts import (
     SpyStopped,
     SwitchedOff,
     SwitchedOn,
+    TransferredIntoApp,
     Unheld,
     WhisperEnded,
 )
@@ -239,6 +240,10 @@ class Exchange(RuleBasedStateMachine):
             full = f"{name}-{who.partition('.')[2]}"
             self.trial.world.lines[who].name = full
             self.trial.feed(ChannelRenamed(who, full))
+
+    @rule(fate=FATES, one=st.integers(0, 20), two=st.integers(0, 20))
+    def transferred_into_app(self, fate: str, one: int, two: int) -> None:
+        self.send([TransferredIntoApp(self.pick(one), self.pick(two))], fate)
 
     @rule(one=st.integers(0, 20), two=st.integers(0, 20), begins=st.booleans())
     def optimisation(self, one: int, two: int, begins: bool) -> None:

@@ -22,6 +22,7 @@ from pbxguard.core.facts import (
     SnapshotTaken,
     SpyStarted,
     SpyStopped,
+    TransferredIntoApp,
     WhisperBegun,
     WhisperEnded,
 )
@@ -300,6 +301,7 @@ MET += [BridgeEntered(X, A), BridgeEntered(X, B)]
         (BridgeLeft(X, C), (X,)),
         (BridgeLeft(Y, B), (X, Y)),
         (BridgeEntered(Y, B), (X,)),
+        (TransferredIntoApp(B, C), (X,)),
     ],
 )
 def test_who_goes_or_comes_where_it_was_not_shows_that_somebody_is_unseen(
@@ -318,6 +320,7 @@ def test_who_goes_or_comes_where_it_was_not_shows_that_somebody_is_unseen(
         ChannelHungUp(C),
         BridgeLeft(BridgeId("never seen"), C),
         BridgesMerged(X, Y),
+        TransferredIntoApp(C, D),
         Held(B),
     ],
 )

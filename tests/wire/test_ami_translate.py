@@ -23,6 +23,7 @@ from pbxguard.core.facts import (
     SpyStarted,
     SwitchedOff,
     SwitchedOn,
+    TransferredIntoApp,
 )
 from pbxguard.core.ids import BridgeId, LinkedId, Uniqueid
 from pbxguard.pbx.ami.translate import KINDS, created, translate
@@ -119,6 +120,13 @@ def test_a_merge_names_the_bridge_that_stays_first() -> None:
     assert fact_of("BridgeMerge", ToBridgeUniqueid="a", FromBridgeUniqueid="b") == BridgesMerged(
         BridgeId("a"), BridgeId("b")
     )
+
+
+def test_only_an_attended_transfer_into_an_application_may_go_untold() -> None:
+    told = {"Result": "Success", "OrigTransfererUniqueid": U, "SecondTransfererUniqueid": V}
+    assert fact_of("AttendedTransfer", DestType="App", DestApp="ConfBridge", **told) == TransferredIntoApp(U, V)
+    for other in ({"DestType": "Bridge"}, {"DestType": "App", "Result": "Fail"}):
+        assert translate({"Event": "AttendedTransfer", **told, **other}, 0.0) == ()
 
 
 def test_both_halves_of_an_optimisation_are_named() -> None:

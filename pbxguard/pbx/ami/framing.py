@@ -64,6 +64,7 @@ PREFIXES: dict[bytes, tuple[bytes, ...]] = {
     b"DialEnd": (b"Dest",),
     b"LocalOptimizationBegin": (b"LocalOne", b"LocalTwo"),
     b"LocalOptimizationEnd": (b"LocalOne", b"LocalTwo"),
+    b"AttendedTransfer": (b"OrigTransferer", b"SecondTransferer"),
     b"ChanSpyStart": (b"Spyer", b"Spyee"),
     b"ChanSpyStop": (b"Spyer",),
 }

@@ -40,6 +40,7 @@ from pbxguard.core.facts import (
     SpyStopped,
     SwitchedOff,
     SwitchedOn,
+    TransferredIntoApp,
     Unheld,
 )
 from pbxguard.core.ids import BridgeId, LinkedId, Uniqueid
@@ -200,6 +201,14 @@ def _bridge_merge(event: Event, at: float) -> tuple[Fact, ...]:
     return (BridgesMerged(_bridge(event, "ToBridgeUniqueid"), _bridge(event, "FromBridgeUniqueid")),)
 
 
+def _attended_transfer(event: Event, at: float) -> tuple[Fact, ...]:
+    """Of the others, every move is told by an event of its own."""
+    if event.get("DestType") != "App" or event.get("Result") != "Success":
+        return ()
+    one, two = (_channel(event, f"{which}TransfererUniqueid") for which in ("Orig", "Second"))
+    return (TransferredIntoApp(one, two),)
+
+
 def _digit(event: Event, at: float) -> tuple[Fact, ...]:
     digit = event.get("Digit", "")
     if event.get("Direction") != "Received" or digit not in _DIGITS:
@@ -275,6 +284,7 @@ _RULES: dict[str, Callable[[Event, float], tuple[Fact, ...]]] = {
     "BridgeEnter": _bridge_enter,
     "BridgeLeave": lambda event, at: (BridgeLeft(_bridge(event), _channel(event)),),
     "BridgeMerge": _bridge_merge,
+    "AttendedTransfer": _attended_transfer,
     "LocalOptimizationBegin": _of_two(LocalOptimizationBegun, "LocalOneUniqueid", "LocalTwoUniqueid"),
     "LocalOptimizationEnd": _of_two(LocalOptimizationEnded, "LocalOneUniqueid", "LocalTwoUniqueid"),
     "Hold": _of_channel(Held),
