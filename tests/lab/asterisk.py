@@ -52,6 +52,7 @@ class Line:
     caller_id: str = ""  # of one that registers, when its name is no number
     contacts: int = 1  # phones that may be registered on it at once
     packet_ms: int = 20  # of sound in an RTP packet, both ways: the phone asks for it, and Asterisk does so
+    t38: bool = False  # whether a switch to T.38 (fax) is passed on to the other side
     group: str = ""  # who of a group may take the calls of the others (call and pick-up group)
 
     @property
@@ -442,6 +443,7 @@ class Asterisk:
                 f"bind_rtp_to_media_address=yes\n"
                 f"aors={line.name}\ndtmf_mode=rfc4733\ntimers=no\nallow_subscribe=no\n"
                 + ("use_ptime=yes\n" if line.packet_ms != 20 else "")
+                + ("t38_udptl=yes\nt38_udptl_ec=redundancy\n" if line.t38 else "")
                 + (f"call_group={line.group}\npickup_group={line.group}\n" if line.group else "")
                 + (f"auth={line.name}\n" if line.registers else "")
                 + (f"callerid={line.name} <{line.caller_id or line.name}>\n" if line.registers else "")

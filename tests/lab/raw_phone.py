@@ -117,6 +117,24 @@ class RawPhone:
         self._send(self._request(b"BYE", self._target.encode("latin-1")))
         self.ended.set()
 
+    async def ask_for_fax(self, deadline_s: float = DEADLINE_S) -> int:
+        """A re-INVITE for T.38 alone, as a carrier sends it upon a fax tone; gives the final answer. Sound goes on."""
+        assert self._sip is not None
+        host, port = self._sip.get_extra_info("sockname")  # where nothing is to arrive
+        sdp = (
+            f"v=0\r\no=raw 1 2 IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\nm=image {port} udptl t38\r\n"
+            "a=T38FaxVersion:0\r\na=T38MaxBitRate:14400\r\na=T38FaxRateManagement:transferredTCF\r\n"
+            "a=T38FaxMaxDatagram:400\r\na=T38FaxUdpEC:t38UDPRedundancy\r\n"
+        )
+        self.status = 0
+        self._final.clear()
+        target = self._target.encode("latin-1")
+        self._invite = self._request(b"INVITE", target, [b"Content-Type: application/sdp"], sdp.encode())
+        self._tasks.append(asyncio.create_task(self._resend()))
+        async with asyncio.timeout(deadline_s):
+            await self._final.wait()
+        return self.status
+
     async def cancel(self) -> None:
         """Give up before the answer."""
         self._send(self._invite.replace(b"INVITE ", b"CANCEL ", 1).replace(b" INVITE", b" CANCEL", 1))

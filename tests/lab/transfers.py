@@ -48,7 +48,7 @@ async def _with_third(office: Office, scene: Scene, third: str, moment: str = "w
     return scene
 
 
-async def _with_other(office: Office, scene: Scene, other: str) -> Scene:
+async def with_other(office: Office, scene: Scene, other: str) -> Scene:
     """He talks with another agent and is recorded, then hangs up."""
     scene.views["with the other"] = await until_recorded(office.site, scene.number, by=f"PJSIP/{other}")
     await scene.calls["customer"].talk(TALK_S)
@@ -64,7 +64,7 @@ async def _taken_back(office: Office, scene: Scene) -> Scene:
     return scene
 
 
-async def _begin(office: Office, title: str, number: int, agent: str) -> Scene:
+async def begin(office: Office, title: str, number: int, agent: str) -> Scene:
     scene = await office.inbound(title, f"31201234{agent}", NUMBER.format(number), agent)
     await scene.calls["customer"].talk(TALK_S)
     return scene
@@ -74,21 +74,21 @@ async def _begin(office: Office, title: str, number: int, agent: str) -> Scene:
 
 
 async def blind_outside(office: Office) -> Scene:
-    scene = await _begin(office, "blind REFER to an outside number", 1, "100")
+    scene = await begin(office, "blind REFER to an outside number", 1, "100")
     await scene.calls["agent"].refer("931108880601")
     return await _with_third(office, scene, "31108880601")
 
 
 async def blind_agent(office: Office) -> Scene:
-    scene = await _begin(office, "blind REFER to another agent", 2, "101")
+    scene = await begin(office, "blind REFER to another agent", 2, "101")
     await scene.calls["agent"].refer("102")
     scene.calls["other"] = other = await office.own["102"].incoming(number=scene.number)
     await other.answered()
-    return await _with_other(office, scene, "102")
+    return await with_other(office, scene, "102")
 
 
 async def attended_outside(office: Office) -> Scene:
-    scene = await _begin(office, "attended REFER to an outside number", 3, "103")
+    scene = await begin(office, "attended REFER to an outside number", 3, "103")
     agent = scene.calls["agent"]
     await agent.hold()
     scene.calls["consulting"], _ = second, third = await office.outside("103", "931108880603")
@@ -100,7 +100,7 @@ async def attended_outside(office: Office) -> Scene:
 
 
 async def attended_agent(office: Office) -> Scene:
-    scene = await _begin(office, "attended REFER to another agent", 4, "104")
+    scene = await begin(office, "attended REFER to another agent", 4, "104")
     agent = scene.calls["agent"]
     await agent.hold()
     scene.calls["consulting"] = second = await office.own["104"].call("105")
@@ -110,11 +110,11 @@ async def attended_agent(office: Office) -> Scene:
     scene.views["consulting"] = await until_recorded(office.site, scene.number, on=False)
     await agent.refer_replaces(second)
     await agent.ended()
-    return await _with_other(office, scene, "105")
+    return await with_other(office, scene, "105")
 
 
 async def declined(office: Office) -> Scene:
-    scene = await _begin(office, "the consulted third party declines", 5, "106")
+    scene = await begin(office, "the consulted third party declines", 5, "106")
     await scene.calls["agent"].hold()
     scene.views["consulting"] = await until_recorded(office.site, scene.number, on=False)
     second = await office.own["106"].call("731108880605")
@@ -125,7 +125,7 @@ async def declined(office: Office) -> Scene:
 
 
 async def taken_back(office: Office) -> Scene:
-    scene = await _begin(office, "an attended transfer taken back after consulting", 6, "107")
+    scene = await begin(office, "an attended transfer taken back after consulting", 6, "107")
     agent = scene.calls["agent"]
     await agent.hold()
     scene.calls["consulting"], _ = second, _ = await office.outside("107", "831108880606")
@@ -138,7 +138,7 @@ async def taken_back(office: Office) -> Scene:
 
 async def customer_leaves(office: Office) -> Scene:
     """The customer's carrier sends the REFER: the agent is left with whom the customer named."""
-    scene = await _begin(office, "a customer who transfers himself", 7, "108")
+    scene = await begin(office, "a customer who transfers himself", 7, "108")
     await scene.calls["customer"].refer("31201239020")
     scene.calls["third"] = third = await office.third_of("31108880620")
     await third.answered()
@@ -160,7 +160,7 @@ async def _press(agent: PhoneCall, code: str, number: str) -> None:
 
 async def code_outside(office: Office) -> Scene:
     """Consulting, then all three (`*3`), then the agent leaves."""
-    scene = await _begin(office, "*2 to an outside number, three-way, then he leaves", 11, "100")
+    scene = await begin(office, "*2 to an outside number, three-way, then he leaves", 11, "100")
     agent = scene.calls["agent"]
     await _press(agent, "*2", "931108880611")
     scene.calls["third"] = third = await office.third_of("31108880611")
@@ -175,7 +175,7 @@ async def code_outside(office: Office) -> Scene:
 
 
 async def code_agent(office: Office) -> Scene:
-    scene = await _begin(office, "*2 to another agent", 12, "101")
+    scene = await begin(office, "*2 to another agent", 12, "101")
     agent = scene.calls["agent"]
     await _press(agent, "*2", "102")
     scene.calls["other"] = other = await office.own["102"].incoming(number="101", deadline_s=20)
@@ -183,32 +183,32 @@ async def code_agent(office: Office) -> Scene:
     await other.talk(1.5)
     scene.views["consulting"] = await until_recorded(office.site, scene.number, on=False)
     await agent.hangup()
-    return await _with_other(office, scene, "102")
+    return await with_other(office, scene, "102")
 
 
 async def code_blind_outside(office: Office) -> Scene:
-    scene = await _begin(office, "## to an outside number", 13, "103")
+    scene = await begin(office, "## to an outside number", 13, "103")
     await _press(scene.calls["agent"], "##", "931108880613")
     return await _with_third(office, scene, "31108880613")
 
 
 async def code_blind_agent(office: Office) -> Scene:
-    scene = await _begin(office, "## to another agent", 14, "104")
+    scene = await begin(office, "## to another agent", 14, "104")
     await _press(scene.calls["agent"], "##", "105")
     scene.calls["other"] = other = await office.own["105"].incoming(number=scene.number, deadline_s=20)
     await other.answered()
-    return await _with_other(office, scene, "105")
+    return await with_other(office, scene, "105")
 
 
 async def code_declined(office: Office) -> Scene:
-    scene = await _begin(office, "*2 to somebody who declines", 15, "106")
+    scene = await begin(office, "*2 to somebody who declines", 15, "106")
     await _press(scene.calls["agent"], "*2", "731108880615")
     await office.third_of("31108880615")
     return await _taken_back(office, scene)
 
 
 async def code_taken_back(office: Office) -> Scene:
-    scene = await _begin(office, "*2, taken back (*1) after consulting", 16, "107")
+    scene = await begin(office, "*2, taken back (*1) after consulting", 16, "107")
     agent = scene.calls["agent"]
     await _press(agent, "*2", "831108880616")
     third = await office.third_of("31108880616")
@@ -224,37 +224,37 @@ async def code_taken_back(office: Office) -> Scene:
 
 
 async def ami_redirect_outside(office: Office) -> Scene:
-    scene = await _begin(office, "AMI Redirect to an outside number", 21, "100")
-    await _ami(office, "Redirect", await office.channel("PJSIP/trunk-a-", scene.number), "931108880621")
+    scene = await begin(office, "AMI Redirect to an outside number", 21, "100")
+    await act(office, "Redirect", await office.channel("PJSIP/trunk-a-", scene.number), "931108880621")
     return await _with_third(office, scene, "31108880621")
 
 
 async def ami_redirect_agent(office: Office) -> Scene:
-    scene = await _begin(office, "AMI Redirect to another agent", 22, "101")
-    await _ami(office, "Redirect", await office.channel("PJSIP/trunk-a-", scene.number), "102")
+    scene = await begin(office, "AMI Redirect to another agent", 22, "101")
+    await act(office, "Redirect", await office.channel("PJSIP/trunk-a-", scene.number), "102")
     scene.calls["other"] = other = await office.own["102"].incoming(number=scene.number)
     await other.answered()
-    return await _with_other(office, scene, "102")
+    return await with_other(office, scene, "102")
 
 
 async def ami_blind_outside(office: Office) -> Scene:
-    scene = await _begin(office, "AMI BlindTransfer to an outside number", 23, "103")
-    await _ami(office, "BlindTransfer", await office.channel("PJSIP/103-"), "931108880623")
+    scene = await begin(office, "AMI BlindTransfer to an outside number", 23, "103")
+    await act(office, "BlindTransfer", await office.channel("PJSIP/103-"), "931108880623")
     return await _with_third(office, scene, "31108880623")
 
 
 async def ami_blind_agent(office: Office) -> Scene:
-    scene = await _begin(office, "AMI BlindTransfer to another agent", 24, "104")
-    await _ami(office, "BlindTransfer", await office.channel("PJSIP/104-"), "105")
+    scene = await begin(office, "AMI BlindTransfer to another agent", 24, "104")
+    await act(office, "BlindTransfer", await office.channel("PJSIP/104-"), "105")
     scene.calls["other"] = other = await office.own["105"].incoming(number=scene.number)
     await other.answered()
-    return await _with_other(office, scene, "105")
+    return await with_other(office, scene, "105")
 
 
 async def ami_attended_outside(office: Office) -> Scene:
-    scene = await _begin(office, "AMI Atxfer to an outside number", 25, "106")
+    scene = await begin(office, "AMI Atxfer to an outside number", 25, "106")
     agent = scene.calls["agent"]
-    await _ami(office, "Atxfer", await office.channel("PJSIP/106-"), "831108880625")
+    await act(office, "Atxfer", await office.channel("PJSIP/106-"), "831108880625")
     third = await office.third_of("31108880625")
     await third.answered()
     await third.talk(1.5)
@@ -291,7 +291,7 @@ async def ari_continue(office: Office) -> Scene:
         return await _with_third(office, scene, "31108880627")
 
 
-async def _ami(office: Office, action: str, channel: str, exten: str) -> None:
+async def act(office: Office, action: str, channel: str, exten: str) -> None:
     more = {"Priority": 1} if action == "Redirect" else {}
     async with connect(office.site.asterisk) as ami:
         answer = await ami.action(action, Channel=channel, Context="internal", Exten=exten, **more)
