@@ -218,7 +218,7 @@ class _Service:
             closed=self._guard.closed,
             notes=self._supervisor.memory.of,
             place=self._place,
-            on_hold=self._supervisor.may_be_on_hold,
+            deaf=self._supervisor.deaf,
             facts=self._guard,
             audit=stores.audit,
             clock=self._clock,

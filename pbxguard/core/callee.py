@@ -84,7 +84,8 @@ class _Listening:
     key: DisclosureKey
     begun: CalleePromptBegun
     stage: _Stage = _Stage.NOTICE
-    held: bool = False
+    deaf: Reason | None = None
+    """Why he may not have heard all that was played: on hold, or nobody knows."""
     leaving: bool = False
     """He hung up, which is told already; the end of the prompt follows."""
     objected: bool = False
@@ -99,19 +100,20 @@ class CalleePrompts:
     def __init__(self) -> None:
         self._listening: OrderedDict[Uniqueid, _Listening] = OrderedDict()
 
-    def handle(self, fact: Fact, policy: Policy, *, on_hold: bool = False) -> list[Finding]:
+    def handle(self, fact: Fact, policy: Policy, *, deaf: Reason | None = None) -> list[Finding]:
         """What `fact` makes known; facts that concern no callee being told are ignored.
 
-        `on_hold`: the channel whose prompt begins is, or may be, on hold already.
+        `deaf`: why he whose prompt begins may not hear it, if so: he is, or may be, on hold already.
         """
         match fact:
             case CalleePromptBegun():
-                return self._begun(fact, on_hold)
+                return self._begun(fact, deaf)
             case CalleePromptEnded():
                 return self._ended(fact, policy)
             case Held(channel) | Unheld(channel):
                 if listening := self._listening.get(channel):
-                    listening.held = True  # that a hold ended tells as much of what was played until then
+                    # That a hold ended tells as much of what was played until then.
+                    listening.deaf = Reason.PROMPT_ON_HOLD
                 return []
             case DigitPressed(channel, digit):
                 return self._digit(channel, digit)
@@ -141,7 +143,7 @@ class CalleePrompts:
             return None
         return (disclosure.key_ms if listening.stage is _Stage.KEY else disclosure.notice_ms) / 1000
 
-    def _begun(self, fact: CalleePromptBegun, on_hold: bool) -> list[Finding]:
+    def _begun(self, fact: CalleePromptBegun, deaf: Reason | None) -> list[Finding]:
         name, is_key = _part(fact.prompt)
         try:
             key = DisclosureKey.parse(name)
@@ -152,9 +154,9 @@ class CalleePrompts:
             if before is None or before.stage is not _Stage.BETWEEN or before.key != key:
                 return self._failed(fact.channel, Reason.PROMPT_FAILED)
             before.stage, before.begun, before.readings = _Stage.KEY, fact, []
-            before.held |= on_hold
+            before.deaf = before.deaf or deaf
             return []
-        self._listening[fact.channel] = _Listening(key, fact, held=on_hold)
+        self._listening[fact.channel] = _Listening(key, fact, deaf=deaf)
         self._listening.move_to_end(fact.channel)
         if len(self._listening) > MOST_CALLEES:
             gone, listening = self._listening.popitem(last=False)
@@ -177,7 +179,7 @@ class CalleePrompts:
         length_ms = disclosure.key_ms if is_key else disclosure.notice_ms
         # a key pressed in the key sentence cuts it short: then he knows it
         answered = is_key and (fact.key in ("1", "9") or "1" in listening.pressed)
-        reason = None if answered and not listening.held else _unheard(listening, fact, length_ms)
+        reason = None if answered and listening.deaf is None else _unheard(listening, fact, length_ms)
         if reason is not None:
             return out + self._failed(fact.channel, reason)
         if not is_key and disclosure.key_sound:
@@ -220,8 +222,8 @@ def _unheard(listening: _Listening, ended: CalleePromptEnded, length_ms: int) ->
     """Why a sound of `length_ms` was not heard in full; None when it was."""
     begun = listening.begun
     length = length_ms / 1000
-    if listening.held:
-        return Reason.PROMPT_ON_HOLD
+    if listening.deaf is not None:
+        return listening.deaf
     if ended.state not in PLAYED:
         return Reason.PROMPT_FAILED
     if ended.at - begun.at < length - SHORT:

@@ -203,10 +203,13 @@ class Supervisor:
         """As `Calls.restore`."""
         self.book.restore(numbering)
 
-    def may_be_on_hold(self, channel: Uniqueid) -> bool:
-        """Whether it is on hold, or it is not known that it is not. One that is not known at all has only just come."""
+    def deaf(self, channel: Uniqueid) -> Reason | None:
+        """Why nobody may hear what is played to it now: it is on hold, or nobody knows. One that is not known at all
+        has only just come."""
         seen = self.board.channels.get(channel)
-        return seen is not None and (seen.held or not seen.hold_known)
+        if seen is None:
+            return None
+        return Reason.PROMPT_ON_HOLD if seen.held else None if seen.hold_known else Reason.HOLD_UNKNOWN
 
     def unheld(self) -> frozenset[Uniqueid]:
         """Who is in a bridge and known not to be on hold: the others of a call, too, of whom one is."""

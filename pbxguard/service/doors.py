@@ -108,8 +108,8 @@ class Surroundings:
     closed: Callable[[], tuple[Reason, ...]]
     notes: Callable[[Uniqueid], Notes]
     place: Place
-    on_hold: Callable[[Uniqueid], bool]
-    """Whether a channel is, or may be, on hold now."""
+    deaf: Callable[[Uniqueid], Reason | None]
+    """Why nobody may hear what is played to a channel now, if so: it is, or may be, on hold."""
     facts: FactSink
     audit: Audit
     clock: Clock
@@ -187,9 +187,9 @@ class CallerDoor:
                     _log.info(Event.DOOR_LEFT, call=visit.channel, result=result.value, reason=reasons[0].value)
                 case AlreadyTold(_, consented):
                     await visit.leave(Result.CONSENTED if consented else Result.DISCLOSED, ())
-                case Due(disclosure) if around.on_hold(visit.channel):
-                    await visit.leave(Result.FAILED, (Reason.PROMPT_ON_HOLD,))
-                    await _untold(around, visit.channel, disclosure, Reason.PROMPT_ON_HOLD)
+                case Due(disclosure) if (deaf := around.deaf(visit.channel)) is not None:
+                    await visit.leave(Result.FAILED, (deaf,))
+                    await _untold(around, visit.channel, disclosure, deaf)
                 case Due(disclosure):
                     timing = Timing(key_wait=policy.limits.key_wait)
                     listener = Telling(around, group, visit.channel, disclosure)
@@ -322,8 +322,8 @@ class CalleeDoor:
         """Judge what Asterisk reports of its prompts."""
         policy = self._around.policy()
         begun = fact.channel if isinstance(fact, CalleePromptBegun) else None
-        on_hold = begun is not None and self._around.on_hold(begun)
-        for finding in self._prompts.handle(fact, policy, on_hold=on_hold):
+        deaf = None if begun is None else self._around.deaf(begun)
+        for finding in self._prompts.handle(fact, policy, deaf=deaf):
             self._spawn(self._tell(finding))
         if begun is not None and (seconds := self._prompts.seconds(begun, policy)) is not None:
             self._spawn(self._count(begun, seconds))

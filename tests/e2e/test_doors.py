@@ -181,7 +181,7 @@ async def running_doors() -> AsyncIterator[Doors]:
             closed=lambda: (),
             notes=lambda channel: Notes(),
             place=lambda channel: None,
-            on_hold=lambda channel: False,
+            deaf=lambda channel: None,
             facts=known,
             audit=known,  # type: ignore[arg-type]  # writes only
             clock=clock,

@@ -171,7 +171,7 @@ def test_a_prompt_that_begins_to_one_on_hold_is_not_heard(disclosure: Disclosure
         for packets in (100, 250):
             prompts.sent(HIM, packets, packets * 160)
         assert prompts.handle(ended(disclosure), POLICY) == []
-    prompts.handle(begun(disclosure, part=part), POLICY, on_hold=True)
+    prompts.handle(begun(disclosure, part=part), POLICY, deaf=Reason.PROMPT_ON_HOLD)
     for packets in (100, 250):
         prompts.sent(HIM, packets, packets * 160)
     assert prompts.handle(ended(disclosure, part=part), POLICY) == [

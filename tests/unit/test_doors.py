@@ -65,7 +65,7 @@ class World:
     closed: tuple[Reason, ...] = ()
     notes: Notes = field(default_factory=Notes)
     place: tuple[str, str] | None = None
-    on_hold: set[Uniqueid] = field(default_factory=set)
+    deaf: Reason | None = None
     audit_fails: bool = False
     audit_takes: float = 0.0
     done: list[object] = field(default_factory=list)
@@ -85,7 +85,7 @@ class World:
             closed=lambda: self.closed,
             notes=lambda channel: self.notes,
             place=lambda channel: self.place,
-            on_hold=lambda channel: channel in self.on_hold,
+            deaf=lambda channel: self.deaf,
             facts=self,
             audit=self,  # type: ignore[arg-type]  # writes only
             clock=SystemClock(),
@@ -179,11 +179,15 @@ async def test_a_prompt_not_heard_is_a_fact_with_its_reason() -> None:
     assert "disclosure.not_heard" in world.done
 
 
-async def test_a_caller_who_comes_on_hold_is_played_nothing_and_is_untold() -> None:
-    world, visit = World(on_hold={HIM}), FakeVisit()
+HOLDS = [Reason.PROMPT_ON_HOLD, Reason.HOLD_UNKNOWN]
+
+
+@pytest.mark.parametrize("deaf", HOLDS)
+async def test_a_caller_who_comes_on_hold_or_may_be_is_played_nothing_and_is_untold(deaf: Reason) -> None:
+    world, visit = World(deaf=deaf), FakeVisit()
     await CallerDoor(world.around())(visit)
-    assert (visit.left, visit.played) == ([(Result.FAILED, (Reason.PROMPT_ON_HOLD,))], [])
-    untold = DisclosureNotHeard(HIM, disclosure(Direction.INBOUND).key, "prompt_on_hold")
+    assert (visit.left, visit.played) == ([(Result.FAILED, (deaf,))], [])
+    untold = DisclosureNotHeard(HIM, disclosure(Direction.INBOUND).key, deaf.value)
     assert world.facts(DisclosureNotHeard) == [untold]
     assert "disclosure.not_heard" in world.done
 
@@ -311,10 +315,11 @@ async def test_what_asterisk_played_whole_to_the_callee_is_heard_after_the_audit
     assert world.done.index("disclosure.heard") < world.done.index(world.facts(DisclosureHeard)[0])
 
 
-async def test_a_callee_whose_prompt_begins_on_hold_is_untold() -> None:
-    world = World(on_hold={HIM})
+@pytest.mark.parametrize("deaf", HOLDS)
+async def test_a_callee_whose_prompt_begins_on_hold_or_may_is_untold(deaf: Reason) -> None:
+    world = World(deaf=deaf)
     await observed(world, FakeCounters(), until=lambda: world.facts(DisclosureNotHeard))
-    assert world.facts(DisclosureNotHeard) == [DisclosureNotHeard(HIM, SHORT.key, "prompt_on_hold")]
+    assert world.facts(DisclosureNotHeard) == [DisclosureNotHeard(HIM, SHORT.key, deaf.value)]
     assert not world.facts(DisclosureHeard)
 
 

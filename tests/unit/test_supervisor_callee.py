@@ -23,7 +23,9 @@ from pbxguard.core.facts import (
     DisclosureRequested,
     Fact,
     HangupRequested,
+    Held,
     SnapshotTaken,
+    Unheld,
 )
 from pbxguard.core.ids import BridgeId, LinkedId, PurposeName, Uniqueid
 from pbxguard.core.reasons import Reason
@@ -67,6 +69,24 @@ def test_a_callee_whose_prompt_ended_unseen_is_not_hung_up_when_his_caller_leave
     """The agent may have transferred him by then: he is in a conversation with somebody else."""
     commands = handled(*TELLING, ConnectionLost(), HangupRequested(AGENT), ChannelHungUp(AGENT))
     assert not any(isinstance(command, HangUp) for command in commands)
+
+
+def test_who_is_on_hold_and_who_may_be_since_before_we_saw_him_does_not_hear_what_is_played() -> None:
+    before = ChannelCreated(AGENT, "PJSIP/100-00000001", LinkedId(AGENT), ChannelState.UP, "", "internal", "")
+    late = ChannelCreated(CUSTOMER, "PJSIP/trunk-a-00000002", LinkedId(CUSTOMER), ChannelState.UP, "", "from", "")
+    supervisor = Supervisor(make_policy(), "node")
+
+    def deaf(channel: Uniqueid, *facts: Fact) -> Reason | None:
+        for fact in facts:
+            supervisor.handle(fact, 1.0)
+        return supervisor.deaf(channel)
+
+    assert deaf(AGENT, SnapshotTaken("boot", (before,), (), ())) is Reason.HOLD_UNKNOWN
+    assert deaf(CUSTOMER) is None  # he has only just come, or is gone
+    assert deaf(CUSTOMER, late) is None
+    assert deaf(CUSTOMER, Held(CUSTOMER)) is Reason.PROMPT_ON_HOLD
+    assert deaf(CUSTOMER, Unheld(CUSTOMER)) is None
+    assert deaf(AGENT, Unheld(AGENT)) is None
 
 
 BRIDGE = BridgeId("b1")
