@@ -254,6 +254,7 @@ async def test_followme_to_an_outside_mobile_is_not_recorded(site: Installation,
 @pytest.mark.row(situation="FollowMe to an agent's desk", decision="recorded once he has taken it", article="own rule")
 async def test_followme_to_an_agents_desk_is_recorded_once_he_has_taken_it(site: Installation, scenes: Played) -> None:
     scene = scenes["follow_desk"]
+    assert scene.reasons("asked") == {"not_bridged", "no_own_party"}
     await recorded(site, scene, "PJSIP/104", AGENT_HZ)
 
 

@@ -113,6 +113,7 @@ async def test_an_objection_does_not_stop_what_the_law_demands(asked_in_call: Pl
 async def test_an_operator_notes_an_objection(asked_in_call: Played) -> None:
     office, talks = asked_in_call
     talk = talks["by_operator"]
+    assert talk.views["objected"]["reasons"] == ["objected"]
     await locked(office, talk)
     (line,) = talk.lines("objected")
     assert json.loads(line)["by"] == "operator"
@@ -127,7 +128,7 @@ async def test_an_operator_notes_an_objection(asked_in_call: Played) -> None:
 async def test_an_objection_pressed_while_pbxguard_is_dead_holds_after_its_start(asked_in_call: Played) -> None:
     office, talks = asked_in_call
     talk = talks["asked_while_dead"]
-    assert "objected" in talk.views["after the restart"]["reasons"]
+    assert talk.views["after the restart"]["reasons"] == ["objected"]
     assert talk.views["the other"]["recorded"], "who asked for nothing is recorded on"
     await locked(office, talk)
     await without_the_other_voice(talk, await kept(talk))
@@ -143,7 +144,7 @@ async def test_a_pause_pressed_after_an_objection_while_pbxguard_is_dead_takes_n
 ) -> None:
     office, talks = asked_in_call
     view = talks["asked_while_dead"].views["the one with two keys"]
-    assert set(view["reasons"]) == {"objected", "paused"}
+    assert view["reasons"] == ["objected", "paused"]
     query = "SELECT data FROM audit WHERE kind = 'recording.destroyed' AND call = ?"
     ((certificate,),) = rows(office.site, query, view["call"])
     assert json.loads(certificate)["reason"] == "objected"
@@ -154,5 +155,5 @@ async def test_a_pause_pressed_after_an_objection_while_pbxguard_is_dead_takes_n
 @pytest.mark.parametrize("play", ["dies_before_it_is_written", "dies_after_it_is_written"])
 async def test_a_death_right_after_an_objection_brings_nothing_back(asked_in_call: Played, play: str) -> None:
     office, talks = asked_in_call
-    assert "objected" in talks[play].views["after the restart"]["reasons"]
+    assert talks[play].views["after the restart"]["reasons"] == ["objected"]
     gone(office, talks[play], "objected")

@@ -34,7 +34,9 @@ async def test_the_private_button_pressed_late_destroys_the_whole_call(asked_in_
 @pytest.mark.row(situation="made private by an operator", decision="as by the button", article="own rule")
 async def test_an_operator_makes_a_call_private(asked_in_call: Played) -> None:
     office, talks = asked_in_call
-    gone(office, talks["private_by_operator"], "marked_private")
+    talk = talks["private_by_operator"]
+    assert talk.views["private"]["reasons"] == ["marked_private"]
+    gone(office, talk, "marked_private")
 
 
 @pytest.mark.row(
@@ -43,7 +45,7 @@ async def test_an_operator_makes_a_call_private(asked_in_call: Played) -> None:
 async def test_a_private_mark_made_while_pbxguard_is_dead_holds_after_its_start(asked_in_call: Played) -> None:
     office, talks = asked_in_call
     view = talks["asked_while_dead"].views["the private one"]
-    assert "marked_private" in view["reasons"]
+    assert view["reasons"] == ["marked_private"]
     query = "SELECT data FROM audit WHERE kind = 'recording.destroyed' AND call = ?"
     ((certificate,),) = rows(office.site, query, view["call"])
     assert json.loads(certificate)["reason"] == "marked_private"
@@ -53,5 +55,5 @@ async def test_a_private_mark_made_while_pbxguard_is_dead_holds_after_its_start(
 async def test_a_death_right_after_the_private_button_brings_nothing_back(asked_in_call: Played) -> None:
     office, talks = asked_in_call
     talk = talks["dies_at_private"]
-    assert "marked_private" in talk.views["after the restart"]["reasons"]
+    assert talk.views["after the restart"]["reasons"] == ["marked_private"]
     gone(office, talk, "marked_private")

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from tests.lab import asterisk_tree, measure, scenes
 from tests.lab.asterisk import Line
-from tests.lab.evidence import manifest
+from tests.lab.evidence import manifest, until_refused
 from tests.lab.installation import Installation
 from tests.lab.phone import PhoneCall
 from tests.lab.scenes import AGENT_HZ, CUSTOMER, LOST_S, OTHER_HZ, TALK_S, THIRD_HZ, Office, Scene, file_of
@@ -50,6 +50,8 @@ exten => *59,1,Answer()
 """
 AGENTS = ("104", "105", "106", "107", "108", "109", "110", "111", "114", "115", "170", "171", "120", "121")
 SPIES = ("108", "109", "110", "111", "114", "115", "120", "121")
+PRIVATELY = {"private_party", "no_own_party"}
+"""Why a conversation on a private phone is not recorded."""
 
 
 async def _spied(office: Office, title: str, agent: str, spy: str, code: str, keys: str = "") -> Scene:
@@ -125,6 +127,7 @@ async def in_guard(office: Office) -> Scene:
     await listener.answered()
     await listener.talk(2.0)
     await listener.hangup()
+    scene.views["without him"] = await until_refused(office.site, scene.number, PRIVATELY)
     await scene.calls["customer"].hangup()
     return scene
 
@@ -248,7 +251,7 @@ async def test_a_spy_on_a_private_conversation_is_told_of_and_hung_up(
     assert alert["level"] == "alert"
     assert "enforce" in alert["mend"]
     await talked_on(scene, AGENT_HZ)
-    await scenes.untouched(site, scene, {"private_party", "no_own_party"})
+    await scenes.untouched(site, scene, PRIVATELY)
 
 
 @pytest.mark.row(
@@ -287,7 +290,7 @@ async def test_in_mode_guard_a_forbidden_spy_is_only_told_of(site: Installation,
     assert len(alerts(site, "private_party", hung_up=False)) == 1
     listened, _ = await measure.pair(scene.calls["spy"])
     assert scenes.chirps(listened), "the spy heard nothing"
-    assert site.files(scene.number) == []
+    await scenes.untouched(site, scene, PRIVATELY)
 
 
 async def test_nobody_but_those_spies_was_told_of(site: Installation, told: dict[str, Scene]) -> None:

@@ -157,6 +157,7 @@ async def test_a_customer_who_transfers_himself_ends_his_recording_and_begins_no
     file = await both_voices(site, scene, AGENT_HZ, seconds=TALK_S)
     assert len(file.segments) == 1
     file.is_free_of(THIRD_HZ, await scene.calls["agent"].heard())
+    assert await reasons(site, "+31108880620") == {"no_purpose"}
     assert site.files("+31108880620") == []
 
 
