@@ -43,12 +43,12 @@ REASONS = REPO / "docs" / "reference" / "reasons.md"
 FINE, WRONG, LACKING, STOPPED = 0, 1, 3, 130
 LOOK_S = 0.2
 OPENING = """
-Eight telephone calls between real SIP phones on a real Asterisk, on this machine
-alone. pbxguard decides what is recorded; what it says is measured in the sound.
+Eight calls between real SIP phones on a real Asterisk, on this machine alone.
+pbxguard decides what is recorded; whether that is so is measured in the sound.
 """
 SPOKEN = {
-    "contract_evidence.nl.notice.inbound": "Callers whose call is to be proof hear",
-    "quality_training.nl.opt_out.inbound": "Callers whose call is to train hear",
+    "contract_evidence.nl.notice.inbound": "As proof, callers hear",
+    "quality_training.nl.opt_out.inbound": "For training, callers hear",
 }
 """What is said of two disclosures, by name; the other languages and directions are like them."""
 README = """\

@@ -45,7 +45,7 @@ async def hearing(story: Story, verdict: Verdict) -> Timeline:
     ]
     arrives = tracks[2].bars[0].start_s
     marks = [
-        Mark(disclosed, "told: the disclosure was heard to its end"),
+        Mark(disclosed, "told: he heard it to its end"),
         Mark(recorded.first_s, f"recorded from here, to {recorded.last_s:.2f} s"),
         Mark(story.moments["refer"] - customer.began, "the agent's phone transfers him (REFER)"),
         Mark(arrives, "the third party is heard; nobody records"),

@@ -18,9 +18,8 @@ YOURS = [Line(YOU_OUTSIDE, "from-trunk", password="secret", caller_id=YOUR_NUMBE
 
 
 def invitation(site: Installation) -> str:
-    """The text, in lines of at most 80 columns but for the paths of this run."""
+    """The text, in lines of at most 80 columns but for the alias."""
     inside, outside = site.asterisk.line(YOU_INSIDE), site.asterisk.line(YOU_OUTSIDE)
-    command = f"{Path(sys.executable).parent}/pbxguard"
     return f"""\
 Everything stays up until Ctrl-C. Register a softphone on this machine (SIP over
 UDP, G.711), and dial; whoever you call answers by itself, with a tone:
@@ -39,8 +38,8 @@ UDP, G.711), and dial; whoever you call answers by itself, with a tone:
 
 And meanwhile, in another terminal:
 
-  alias pbxguard="{command}"
-  pbxguard --config {site.config} calls
-  pbxguard --config {site.config} why {YOUR_NUMBER}
-  pbxguard --config {site.config} recordings list
-  pbxguard --config {site.config} off"""
+  alias pbxguard="{Path(sys.executable).parent}/pbxguard --config {site.config}"
+  pbxguard calls
+  pbxguard why {YOUR_NUMBER}
+  pbxguard recordings list
+  pbxguard off"""

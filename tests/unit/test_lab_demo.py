@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import shutil
 import subprocess
 import sys
 import wave
@@ -17,6 +18,8 @@ from pbxguard.core.reasons import WORDS
 from tests.lab import demo, demo_screen, kept
 from tests.lab.asterisk import REPO
 from tests.lab.asterisk import Line as Account
+from tests.lab.demo_invitation import YOURS, invitation
+from tests.lab.installation import Installation
 from tests.lab.phone import Phone, PhoneCall, Phones, Ring
 from tests.lab.picture import (
     NARROW,
@@ -220,3 +223,19 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_as_it_is(tmp_pat
     assert ran.returncode == 2
     assert "holds something else" in ran.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["mine"]
+
+
+def test_what_one_is_invited_to_dial_and_type_can_be_read_and_fits_80_columns() -> None:
+    site = Installation(extra_lines=YOURS)
+    try:
+        text = "before\n\n" + invitation(site)
+    finally:
+        shutil.rmtree(site.asterisk.run_dir)
+    assert [line for line in text.splitlines() if len(line) > NARROW and "alias" not in line] == []
+    for account in demo_screen.softphones(text):
+        line = site.asterisk.line(account.user)
+        assert (account.password, account.server) == (line.password, line.server)
+        assert len(account.numbers) > 2
+    alias, *commands = demo_screen.commands(text)
+    assert alias.endswith(f'/pbxguard --config {site.config}"')
+    assert [command.split()[1] for command in commands] == ["calls", "why", "recordings", "off"]
