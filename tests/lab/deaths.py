@@ -91,8 +91,12 @@ async def start(site: Installation, at: str = "") -> None:
             raise
 
 
-async def through_deaths(lane: Lane, number: str, in_call: Sequence[str], after: Sequence[str]) -> Path:
+async def through_deaths(
+    lane: Lane, number: str, in_call: Sequence[str], after: Sequence[str], *, comes_back: bool = False
+) -> Path:
     """One call, in two segments or more, whose guard dies at each of these points; gives its sealed file.
+
+    `comes_back`: the call goes on until the guard is back from the last death in it, and records again.
 
     The recorded audio is held against what the phones said, and disk, index and audit log against each other.
     """
@@ -123,7 +127,9 @@ async def through_deaths(lane: Lane, number: str, in_call: Sequence[str], after:
         began = time.time() - time.monotonic()
         await customer.talk(TALK_S)
         rounds = known = 0
-        while rounds < 1 or (fallen < len(in_call) and rounds < 25 and not supervisor.done()):
+        while rounds < 1 or (
+            (known if comes_back else fallen) < len(in_call) and rounds < 25 and (comes_back or not supervisor.done())
+        ):
             rounds += 1
             course.closings.append(time.monotonic())
             await agent.hold()
