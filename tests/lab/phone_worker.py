@@ -22,6 +22,7 @@ import pjsua2 as pj
 
 POLL_MS = 4
 TICK_S = 0.1
+RETIRED_S = 1.0
 CODECS = {8000: ("PCMA/8000",), 16000: ("G722/16000", "PCMA/8000")}
 
 
@@ -35,6 +36,7 @@ class Worker:
         self.legs: dict[str, Leg] = {}
         self.incoming = 0
         self.later: list[tuple[float, Callable[[], None]]] = []
+        self.retired: list[tuple[float, Any]] = []
         self.endpoint = pj.Endpoint()
         self.endpoint.libCreate()
         self.endpoint.libInit(self._config())
@@ -68,12 +70,19 @@ class Worker:
                 ticks_at = now + TICK_S
                 for leg in self.legs.values():
                     leg.tick(now)
+                self.retired = [(when, player) for when, player in self.retired if when > now]
             self.endpoint.libHandleEvents(POLL_MS)
 
     def player(self, path: str) -> Any:
         player = pj.AudioMediaPlayer()
         player.createPlayer(path)
         return player
+
+    def retire(self, player: Any) -> None:
+        """Destroys a player that plays to nobody any more, later: at each end of its file it is told so from another
+        thread, and the library crashes when the player is gone by then (pjproject #5045, in every release before it).
+        """
+        self.retired.append((time.monotonic() + RETIRED_S, player))
 
     def uri(self, user: str, name: str = "") -> str:
         shown = f'"{name}" ' if name else ""
@@ -301,6 +310,7 @@ class Leg(pj.Call):  # type: ignore[misc]
             if sound is not None:
                 self.player.stopTransmit(sound)
             self.player.stopTransmit(said)
+            self.worker.retire(self.player)
             self.player = self.worker.player(path)
             self.player.startTransmit(said)
             self.connect()
@@ -402,7 +412,10 @@ class Leg(pj.Call):  # type: ignore[misc]
         if self.ticks:
             with open(self.facts["paths"]["clock"], "w") as clock:
                 clock.writelines(self.ticks)
-        self.player = None
+        if self.player is not None:
+            self.player.stopTransmit(self.recorders[1])
+            self.worker.retire(self.player)
+            self.player = None
         while self.recorders:
             recorder = self.recorders.pop()
             self.worker.silence.stopTransmit(recorder)
