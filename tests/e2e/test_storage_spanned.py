@@ -381,7 +381,8 @@ async def test_a_stop_while_the_spool_stalls_and_nobody_has_noticed_freezes_no_c
         finally:
             stage.spool.thaw()
             await ami.action("Setvar", Variable="PBXGUARD", Value="on")
-        await until_recorded(site, calls[1].number)
+        for call in calls:
+            await until_recorded(site, call.number)
         await calls[1].talk()
     for call in calls:
         await call.hangup()
