@@ -17,7 +17,7 @@ from tests.lab.ami import Ami, connect
 from tests.lab.asterisk import LabError
 from tests.lab.checker import Detector, Track
 from tests.lab.deaths import rows
-from tests.lab.evidence import manifest, prompt, until_recorded
+from tests.lab.evidence import manifest, prompt, until_recorded, until_refused
 from tests.lab.installation import KEYS, Installation
 from tests.lab.phone import Phone, PhoneCall, Phones
 from tests.lab.signals import VOICES, Chirp, Tone
@@ -68,6 +68,10 @@ class Talk:
         """Waits until it is being recorded, or not; what is said of it then."""
         self.views[moment] = view = await until_recorded(self.office.site, self.number, on)
         return view
+
+    async def refused(self, moment: str, reasons: set[str]) -> None:
+        """Waits until it is not recorded for exactly these reasons."""
+        self.views[moment] = await until_refused(self.office.site, self.number, reasons)
 
     async def lamp(self, moment: str, state: str) -> None:
         """Waits until the agent's lamp shows this."""

@@ -63,6 +63,13 @@ BUFFERED_S = 2.4
 cut (docs/adr/0011). What was on the disk before stays: that is a buffer of Asterisk (32 KiB) and a look old at most."""
 HEAD_S = 0.5
 OUTSIDE = "31109990001"
+AFTERWARDS = {
+    "paused": {"paused"},
+    "objected": {"objected"},
+    "private": {"marked_private"},
+    "referred": {"no_own_party", "not_told"},
+}
+"""What was done in each call while the guard stood still, and why it is not recorded from then on."""
 
 
 @dataclass
@@ -76,10 +83,15 @@ class Frozen:
     """When the guard stood still, by `time.monotonic`."""
     talks: dict[str, Talk] = field(default_factory=dict)
 
+    @property
+    def afterwards(self) -> dict[str, set[str]]:
+        """Why each call is not recorded once the guard is back; a new guard cannot know of a hold on a new leg."""
+        return {**AFTERWARDS, "referred": AFTERWARDS["referred"] | {"hold_unknown"}} if self.killed else AFTERWARDS
+
     async def play(self, extensions: tuple[str, ...], number: str) -> Frozen:
         """Five calls; the last two digits of `number` count up."""
         site = self.office.site
-        names = ("paused", "objected", "private", "referred", "goes on")
+        names = (*AFTERWARDS, "goes on")
         cast = zip(extensions, range(len(names)), strict=True)
         found = await asyncio.gather(*(self._talk(e, f"{number}{n}", 0.3 * n) for e, n in cast))
         self.talks = dict(zip(names, found, strict=True))
@@ -101,8 +113,9 @@ class Frozen:
             await site.start()
         else:
             os.kill(process.pid, signal.SIGCONT)
-        for name in names:
-            await self.talks[name].recorded("afterwards", on=name == "goes on")
+        await self.talks["goes on"].recorded("afterwards")
+        for name, why in self.afterwards.items():
+            await self.talks[name].refused("afterwards", why)
         await self._resumes()
         await self.talks["goes on"].customer.talk(GOES_ON_S)
         for talk in self.talks.values():
@@ -219,7 +232,7 @@ async def ended_where_it_stood(frozen: Frozen, talk: Talk, file: Kept, most_lost
 )
 async def test_a_pause_asked_for_while_the_guard_stands_still_holds_from_the_key_on(frozen: Frozen) -> None:
     talk = frozen.talks["paused"]
-    assert "paused" in talk.views["afterwards"]["reasons"]
+    assert set(talk.views["afterwards"]["reasons"]) == frozen.afterwards["paused"]
     assert talk.views["resumed"]["recorded"]
     file = await kept(talk)
     await without_the_other_voice(talk, file)
@@ -234,7 +247,7 @@ async def test_a_pause_asked_for_while_the_guard_stands_still_holds_from_the_key
 )
 async def test_an_objection_made_while_the_guard_stands_still_holds_from_the_key_on(frozen: Frozen) -> None:
     talk = frozen.talks["objected"]
-    assert "objected" in talk.views["afterwards"]["reasons"]
+    assert set(talk.views["afterwards"]["reasons"]) == frozen.afterwards["objected"]
     await locked(frozen.office, talk)
     file = await kept(talk)
     await without_the_other_voice(talk, file)
@@ -248,7 +261,7 @@ async def test_an_objection_made_while_the_guard_stands_still_holds_from_the_key
 )
 async def test_a_call_made_private_while_the_guard_stands_still_is_destroyed_unheard(frozen: Frozen) -> None:
     talk = frozen.talks["private"]
-    assert "marked_private" in talk.views["afterwards"]["reasons"]
+    assert set(talk.views["afterwards"]["reasons"]) == frozen.afterwards["private"]
     gone(frozen.office, talk, "marked_private")
 
 
@@ -273,7 +286,7 @@ async def test_nothing_of_whom_a_caller_is_transferred_to_while_the_guard_stands
     assert found.shortest_s <= in_call.WINDOW_S
     assert found.find(file.own) == []
     assert found.find(file.others) == []
-    assert "no_own_party" in talk.views["afterwards"]["reasons"]
+    assert set(talk.views["afterwards"]["reasons"]) == frozen.afterwards["referred"]
 
 
 async def test_a_call_in_which_nothing_is_asked_for_is_recorded_on_after_the_freeze(frozen: Frozen) -> None:
