@@ -31,6 +31,7 @@ SHARED = {"cut_office", "asked_in_call"}
 """Session fixtures that play for minutes: whatever uses one runs on one worker."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before the hook of xdist, which reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
@@ -39,6 +40,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(min(shared, default=item.path.stem)))
             if inspect.iscoroutinefunction(getattr(item, "function", None)):
                 item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Groups that are lost cost every file's calls twice, and nothing else would say so."""
+    lost = [item.nodeid for item in session.items if item.get_closest_marker("e2e") and "@" not in item.nodeid]
+    if session.config.getoption("loadgroup", default=False) and lost:
+        raise pytest.UsageError(f"pytest-xdist does not keep files on one worker: {lost[0]} has no group")
 
 
 @pytest.fixture(scope="session", autouse=True)
