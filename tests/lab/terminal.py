@@ -22,6 +22,7 @@ from tests.lab.asterisk import LabError, die_with_parent
 
 POLL_S = 0.05
 END_DEADLINE_S = 60.0
+KILLED_S = 10.0
 CTRL_C = b"\x03"
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\r")
 """Colours and movements of the cursor (ECMA-48, control sequences)."""
@@ -74,6 +75,10 @@ class Terminal:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             await self.process.wait()
+            for _ in range(round(KILLED_S / POLL_S)):
+                if not self.left():  # a killed one is gone once the kernel has run it again
+                    break
+                await asyncio.sleep(POLL_S)
             self._forget()
 
     @property
