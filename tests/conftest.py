@@ -18,6 +18,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the long runs (marked slow)")
 
 
+LONGEST_NAMED = 60
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """A long value names no test: its length does, where nobody named it."""
+    return f"{argname} of {len(val)}" if isinstance(val, str | bytes) and len(val) > LONGEST_NAMED else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--slow"):
         return

@@ -30,6 +30,13 @@ def test_short():
     pass
 """
 
+LONG = """
+import pytest
+@pytest.mark.parametrize("value", ["x" * 61, "short"])
+def test_long(value):
+    pass
+"""
+
 
 @pytest.fixture
 def run_pytest(tmp_path: Path) -> RunPytest:
@@ -58,6 +65,13 @@ def test_a_skipped_e2e_test_is_a_failure_only_where_it_is_required(run_pytest: R
         output = run_pytest(**variables)
         assert "1 failed, 1 passed, 1 deselected" in output
         assert "may not be skipped here: Skipped: there is none" in output
+
+
+def test_a_long_value_names_no_test(run_pytest: RunPytest, tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(LONG)
+    output = run_pytest("-vv")
+    assert "test_it.py::test_long[value of 61] PASSED" in output
+    assert "test_it.py::test_long[short] PASSED" in output
 
 
 def test_long_runs_need_the_option(run_pytest: RunPytest) -> None:
