@@ -16,7 +16,7 @@ repo=$1
 . "$repo/script/lib/common"
 . "$repo/script/lib/second_try"
 repo=$2 status=0
-tests "$repo/.venv/bin/python" -m pytest -q -p xdist test_it.py "${@:3}" || status=$?
+tests "$repo/.venv/bin/python" -m pytest -q -p xdist "${@:3}" || status=$?
 tried
 exit $status
 """
@@ -78,6 +78,12 @@ def test_what_fails_twice_fails_the_run_and_is_named(tmp_path: Path, options: li
     assert failed == "FAILED: test_it.py::test_twice"
 
 
+def test_all_of_a_file_may_be_tried_again(tmp_path: Path) -> None:
+    ran = run(tmp_path, "".join(f"def test_{n}(): passes_the_second_time('{n}')\n" for n in range(30)))
+    assert ran.returncode == 0
+    assert ran.stdout.count("PASSED BY ITSELF ONLY") == 30
+
+
 def test_nothing_is_said_of_a_run_without_a_failure(tmp_path: Path) -> None:
     ran = run(tmp_path, GOOD)
     assert ran.returncode == 0
@@ -85,12 +91,35 @@ def test_nothing_is_said_of_a_run_without_a_failure(tmp_path: Path) -> None:
     assert "1 passed" in ran.stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize("tests", ["".join(f"def test_{n}(): assert False\n" for n in range(11)), "import nothing\n"])
-def test_where_many_fail_or_none_could_run_there_is_no_second_try(tmp_path: Path, tests: str) -> None:
-    ran = run(tmp_path, tests)
-    assert ran.returncode in (1, 2)
+def test_where_many_fail_there_is_no_second_try(tmp_path: Path) -> None:
+    for n in range(5):
+        (tmp_path / f"test_{n}.py").write_text(TWICE)
+    ran = run(tmp_path, ONCE)
+    assert ran.returncode == 1
     assert "Once more" not in ran.stderr
-    assert "FAILED: test_it.py" in ran.stdout
+    assert "FAILED: test_it.py::test_once\n" in ran.stdout
+    assert "6 failed" in ran.stdout.partition("FAILED: pytest ended with 1, and said at last: ")[2]
+
+
+OTHER_NAMES = """
+import os
+@pytest.mark.parametrize("worker", [os.environ["PYTEST_XDIST_WORKER"]])
+def test_it(worker): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("tests", "options", "code", "said"),
+    [("import nothing\n", [], 2, "1 error in"), (OTHER_NAMES, WORKERS, 1, "Known limitations")],
+    ids=["no module", "other names on each worker"],
+)
+def test_where_none_could_run_there_is_no_second_try_and_it_says_why(
+    tmp_path: Path, tests: str, options: list[str], code: int, said: str
+) -> None:
+    ran = run(tmp_path, tests, *options)
+    assert ran.returncode == code
+    assert "Once more" not in ran.stderr
+    assert said in ran.stdout.partition(f"FAILED: pytest ended with {code}, and said at last: ")[2]
 
 
 def test_a_second_try_that_cannot_run_fails_the_run(tmp_path: Path) -> None:
