@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -27,7 +27,6 @@ from pbxguard.core.errors import AnotherGuard, PbxguardError, SettingsError
 from pbxguard.core.facts import Fact, PolicyReloaded, SnapshotTaken
 from pbxguard.core.ids import Uniqueid
 from pbxguard.core.policy import Policy
-from pbxguard.core.purposes import Disclosure, DisclosureKey
 from pbxguard.core.supervisor import Supervisor
 from pbxguard.db.audit import SqlAudit
 from pbxguard.db.engine import Database, upgrade
@@ -104,7 +103,7 @@ async def serve(settings: Settings, path: Path | None = None) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
     async with _stores(settings) as stores:
-        service = _Service(settings, stores, await asyncio.to_thread(approved, settings))
+        service = _Service(settings, stores, await asyncio.to_thread(policy_of, settings))
         try:
             await service.run(stop, reload, path)
         except AnotherGuard:
@@ -123,11 +122,12 @@ def _ami_address(settings: Settings) -> Address:
     return Address(ami.host, ami.port, ami.username, ami.read_secret())
 
 
-def approved(settings: Settings) -> Mapping[DisclosureKey, Disclosure]:
-    """The disclosures that may be played. Reads files: call it in a thread."""
+def policy_of(settings: Settings) -> Policy:
+    """What the core decides by, with the prompts that may be played. Reads files: call it in a thread."""
     folder = PurePosixPath(settings.prompts.for_asterisk)
-    return Prompts(settings.prompts.directory, folder, settings.rate, settings.wording()).approved(
-        settings.disclosure_keys()
+    prompts = Prompts(settings.prompts.directory, folder, settings.rate, settings.wording())
+    return settings.policy(
+        prompts.approved(settings.disclosure_keys()), prompts.confirmations(settings.confirmation_keys())
     )
 
 
@@ -156,11 +156,10 @@ async def _stores(settings: Settings) -> AsyncIterator[_Stores]:
 class _Service:
     """Everything that runs, wired."""
 
-    def __init__(self, settings: Settings, stores: _Stores, disclosures: Mapping[DisclosureKey, Disclosure]) -> None:
+    def __init__(self, settings: Settings, stores: _Stores, policy: Policy) -> None:
         self._settings, self._stores = settings, stores
         self._clock = SystemClock()
         self._metrics = Metrics()
-        policy = settings.policy(disclosures)
         self._supervisor = Supervisor(policy, settings.node)
         sink = _Sink()
         self._ami = Ami(
@@ -236,6 +235,7 @@ class _Service:
         self._announcer.guests.append(self._whispers)
         self._guard.listeners.append(self._whispers.observe)
         self._teller = self._guard.tell = Teller(around, self._whispers)
+        self._guard.requests.confirm = self._teller.confirm
         self._callee = CalleeDoor(around, Counters(self._announcer.connection).sent)
         self._guard.listeners.append(self._callee.observe)
         self._contacts = Contacts(self._policy, self._ami.pbx, self._guard)
@@ -400,7 +400,7 @@ class _Service:
         try:
             read = await asyncio.to_thread(load, path)
             settings, waiting = needs_restart(self._settings, read)
-            policy = settings.policy(await asyncio.to_thread(approved, settings))
+            policy = await asyncio.to_thread(policy_of, settings)
             rules = retention_rules(settings)
         except SettingsError as error:
             _log.error(Event.SETTINGS_REFUSED, keys=[key for key, _, _ in error.mistakes], error=str(error))

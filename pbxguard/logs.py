@@ -106,6 +106,8 @@ class Event(StrEnum):
     DISCLOSURE_NOT_HEARD = "disclosure.not_heard"
     OBJECTED = "party.objected"
     OBJECTION_BINDS = "objection.binds"
+    OBJECTION_CONFIRMED = "objection.confirmed"
+    OBJECTION_UNCONFIRMED = "objection.unconfirmed"
     CONSENTED = "party.consented"
     PURPOSE_BEGUN = "purpose.begun"
     MARKED_PRIVATE = "call.marked_private"

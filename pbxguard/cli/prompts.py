@@ -1,4 +1,4 @@
-"""`pbxguard prompts`: make the disclosures' sounds, let a named person approve them, see how they stand."""
+"""`pbxguard prompts`: make what callers are told, let a named person approve it, see how it stands."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pbxguard import settings
 from pbxguard.core.errors import PbxguardError, SettingsError
 from pbxguard.service import check
 from pbxguard.settings import Settings
-from pbxguard.sound.prompts import Prompts, PromptState, State
+from pbxguard.sound.prompts import PromptKey, Prompts, PromptState, State
 
 from .options import CONFIG, PROBLEM, WRONG_USE, Config, Json, emit
 
 app = typer.Typer(
-    help="Make, approve and list the disclosures' prompts. Unapproved ones are not played and not recorded.",
+    help="Make, approve and list the prompts. An unapproved disclosure is not played, and such a call not recorded.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -31,6 +31,11 @@ def prompts_of(read: Settings) -> Prompts:
     return Prompts(read.prompts.directory, folder, read.rate, read.wording())
 
 
+def keys_of(read: Settings) -> list[PromptKey]:
+    """All that a configuration can need."""
+    return [*read.disclosure_keys(), *read.confirmation_keys()]
+
+
 class Shelf:
     """Fulfils `service.check.PromptShelf`."""
 
@@ -38,8 +43,8 @@ class Shelf:
         self._read = read
 
     def states(self) -> Sequence[check.PromptState]:
-        """One for each disclosure that the configuration can need. Blocks."""
-        return [_for_check(state) for state in prompts_of(self._read).states(self._read.disclosure_keys())]
+        """One for each prompt that the configuration can need. Blocks."""
+        return [_for_check(state) for state in prompts_of(self._read).states(keys_of(self._read))]
 
 
 def _for_check(state: PromptState) -> check.PromptState:
@@ -80,7 +85,7 @@ def build(
             raise typer.Exit(WRONG_USE)
         given[name] = Path(file)
     read = settings.load(config)
-    prompts, keys = prompts_of(read), read.disclosure_keys()
+    prompts, keys = prompts_of(read), keys_of(read)
     _all_worded(read)
     new = [str(key) for key in prompts.build(keys, given, again=again)]
     emit(
@@ -118,7 +123,7 @@ def approve(
     prompts, now = prompts_of(read), datetime.now(UTC)
     wanted = list(names or [])
     if everything:
-        waiting = prompts.states(read.disclosure_keys())
+        waiting = prompts.states(keys_of(read))
         wanted = [str(state.key) for state in waiting if state.state is not State.APPROVED]
     approved: list[PromptState] = []
     refused: list[tuple[str, PbxguardError]] = []
@@ -150,7 +155,7 @@ def approve(
 def list_all(config: Config = CONFIG, json: Json = False) -> None:
     """Show every prompt that the configuration can need: its state, length, who approved it, its words."""
     read = settings.load(config)
-    keys = read.disclosure_keys()
+    keys = keys_of(read)
     _all_worded(read)
     states = prompts_of(read).states(keys)
     emit({"prompts": [_as_json(state) for state in states]}, json, lambda: "\n".join(_lines(states)))

@@ -11,6 +11,7 @@ from enum import IntEnum
 from itertools import count
 
 from .commands import CallOutcome, Command, ReportCall, SealRecording
+from .confirmations import Effect, effect_of
 from .conversation import Conversation, asked_of, direction_of, external_number
 from .facts import DisclosureRequested
 from .ids import PurposeName, RecordingId, SegmentId, Uniqueid, recording_id, segment_id
@@ -210,6 +211,22 @@ class Calls:
         elif dialler is not None:
             call.own_number = dialler.number or call.own_number
             call.reference = self._known.memory.of(dialler.uniqueid).reference or call.reference
+
+    def effect(self, channel: Uniqueid) -> Effect | None:
+        """What its objection to everything comes to, for its own call and for those in which it took part; None when
+        it is no call."""
+        call = self.live.get(channel)
+        if call is None:
+            return None
+        calls = [call, *(other for other in self.live.values() if channel in other.others)]
+        for one in calls:
+            one.objected |= self._objected(one)  # this also finds what it was recorded for before a restart
+        notes = self._known.memory.of(channel)
+        recorded = {p for one in calls for p in one.permitted}
+        asked = {p for one in calls for p in one.asked} | notes.begun
+        if any(one.unheard or self._unheard(one) for one in calls):
+            return Effect.DESTROYED if recorded else Effect.UNRECORDED
+        return effect_of(asked, recorded, self._known.policy.purposes)
 
     def unmet(self, channel: Uniqueid) -> None:
         """The bridge that it was put into while it hung up was no conversation."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from .confirmations import ConfirmationKey, Effect
 from .ids import PurposeName
 from .purposes import Basis, Direction, DisclosureKey, Mode, OnObjection, Purpose
 from .vague import Vague as Vague
@@ -159,6 +160,35 @@ _KEY: Mapping[Mode, Mapping[str, str]] = {
 }
 
 
+_OBJECTED: Mapping[Effect, Mapping[str, str]] = {
+    Effect.DESTROYED: {
+        "nl": "Wij nemen dit gesprek niet meer op, en wissen wat al was opgenomen.",
+        "en": "We no longer record this call, and erase what was recorded.",
+        "de": "Wir nehmen dieses Gespräch nicht mehr auf und löschen, was aufgenommen wurde.",
+        "fr": "Nous n'enregistrons plus cet appel et effaçons ce qui était enregistré.",
+    },
+    Effect.LOCKED: {
+        "nl": "Wij nemen dit gesprek niet meer op. Wat al was opgenomen blijft op slot tot over uw bezwaar is beslist.",
+        "en": "We no longer record this call. What was recorded stays unused until your objection is decided.",
+        "de": "Wir nehmen dieses Gespräch nicht mehr auf. Was aufgenommen wurde, bleibt bis zur Entscheidung gesperrt.",
+        "fr": "Nous n'enregistrons plus cet appel. Ce qui était enregistré reste bloqué jusqu'à notre décision.",
+    },
+    Effect.NOTED: {
+        "nl": "Uw bezwaar is genoteerd. De wet verplicht ons dit gesprek op te nemen.",
+        "en": "Your objection is noted. The law requires us to record this call.",
+        "de": "Ihr Widerspruch ist vermerkt. Das Gesetz verpflichtet uns, dieses Gespräch aufzunehmen.",
+        "fr": "Votre opposition est notée. La loi nous oblige à enregistrer cet appel.",
+    },
+    Effect.UNRECORDED: {
+        "nl": "Wij nemen dit gesprek niet op.",
+        "en": "We do not record this call.",
+        "de": "Wir nehmen dieses Gespräch nicht auf.",
+        "fr": "Nous n'enregistrons pas cet appel.",
+    },
+}
+"""What an objection during the call came to; no longer than the notice, since it is said into a conversation."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wording:
     """What the configuration puts into the texts.
@@ -233,6 +263,11 @@ def key_text(key: DisclosureKey) -> str:
 def full_text(key: DisclosureKey, wording: Wording) -> str:
     """All that is said, in order: what the text digest is made of."""
     return f"{notice_text(key, wording)} {key_text(key)}".rstrip()
+
+
+def confirmation_text(key: ConfirmationKey) -> str:
+    """What is said of an objection. Raises KeyError for a language without it."""
+    return _OBJECTED[key.effect][key.language]
 
 
 def disclosure_keys(

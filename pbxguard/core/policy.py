@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 
+from .confirmations import Confirmation, ConfirmationKey
 from .devices import DeviceRules
 from .ids import PurposeName
 from .purposes import Disclosure, DisclosureKey, Purpose
@@ -95,6 +96,8 @@ class Policy:
     purposes: Mapping[PurposeName, Purpose] = field(default_factory=lambda: MappingProxyType({}))
     disclosures: Mapping[DisclosureKey, Disclosure] = field(default_factory=lambda: MappingProxyType({}))
     """The approved ones only."""
+    confirmations: Mapping[ConfirmationKey, Confirmation] = field(default_factory=lambda: MappingProxyType({}))
+    """As `disclosures`."""
     parties: PartyPatterns = PartyPatterns()
     never_record: frozenset[str] = frozenset()
     """E.164 with ``+`` and short numbers as dialled; entries that end in ``*`` are prefixes."""

@@ -33,7 +33,8 @@ from .commands import (
     StartRecording,
     StopRecording,
 )
-from .conversation import Conversation, converse
+from .confirmations import Confirm
+from .conversation import Conversation, converse, mode_of
 from .doubts import Doubts
 from .facts import (
     AuditHealthy,
@@ -80,7 +81,7 @@ from .numbers import parse
 from .objections import binding, binding_by
 from .parties import PartyKind
 from .permit import Permit, Refusal, Sight, decide
-from .policy import Policy
+from .policy import GuardMode, Policy
 from .purposes import OnObjection
 from .reasons import Reason, ordered
 from .requests import Pauses, answer
@@ -198,6 +199,14 @@ class Supervisor:
     def outcome(self, call: Call) -> CallOutcome:
         """What is known of the call now."""
         return self.book.outcome(call)
+
+    def confirmation(self, channel: Uniqueid) -> Confirm | None:
+        """What is to be said to this party of its objection; None where nothing is said of recording at all."""
+        seen, call = self.board.channels.get(channel), self.calls.get(channel)
+        if seen is None or call is None or self._switched_off or mode_of(seen, self.policy) is GuardMode.OBSERVE:
+            return None
+        effect = self.book.effect(channel)
+        return None if effect is None else Confirm(channel, effect, call.language or self.policy.default_language)
 
     def restore(self, numbering: Mapping[RecordingId, int]) -> None:
         """As `Calls.restore`."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from pbxguard.core.confirmations import ConfirmationKey
 from pbxguard.core.defaults import full_text, vague
 from pbxguard.core.errors import PbxguardError, SettingsError
 from pbxguard.core.jurisdictions import mode_for
@@ -33,9 +34,9 @@ LOOPBACK = ("127.", "::1", "localhost", "[::1]")
 
 @dataclass(frozen=True, slots=True)
 class PromptState:
-    """What there is of one disclosure."""
+    """What there is of one disclosure, or of one confirmation."""
 
-    key: DisclosureKey
+    key: DisclosureKey | ConfirmationKey
     approved: bool
     notice_ms: int = 0
     missing: tuple[str, ...] = ()
@@ -48,7 +49,7 @@ class PromptShelf(Protocol):
     """What `check` asks about prompts."""
 
     def states(self) -> Sequence[PromptState]:
-        """One for each disclosure that the configuration can need. Blocks."""
+        """One for each prompt that the configuration can need. Blocks."""
 
 
 async def check(settings: Settings, probe: PbxProbe, prompts: PromptShelf) -> list[Finding]:
@@ -162,9 +163,13 @@ def check_prompts(settings: Settings, prompts: PromptShelf) -> list[Finding]:
     silent: list[str] = []
     long: list[str] = []
     odd: list[str] = []
+    unsaid: list[str] = []
     for state in states:
         key = str(state.key)
-        if state.missing:
+        if isinstance(state.key, ConfirmationKey):
+            if not state.approved:
+                unsaid.append(key)
+        elif state.missing:
             silent.append(key)
         elif state.problem:
             odd.append(f"{key} ({state.problem})")
@@ -185,6 +190,14 @@ def check_prompts(settings: Settings, prompts: PromptShelf) -> list[Finding]:
             "prompt_unapproved", Severity.ERROR, place, f"not approved, and usual in {usual_place}", at_home, approve
         ),
         *about("prompt_unapproved", Severity.NOTE, place, "not approved, for stricter countries", elsewhere, approve),
+        *about(
+            "confirmation_unsaid",
+            Severity.WARNING,
+            place,
+            "not there or not approved, so who objects in a call is not told what came of it",
+            unsaid,
+            f"{build}, {approve}",
+        ),
         *about("notice_long", Severity.WARNING, place, "longer than 6 s", long, "use a shorter text"),
     ]
 

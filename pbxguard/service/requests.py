@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Protocol, assert_never
 
 from pbxguard.core.commands import CommitBegin, CommitResume, NoteBinding, NoteLongPause, NoteRequest, RefuseRequest
+from pbxguard.core.confirmations import Confirm
 from pbxguard.core.errors import AuditFailed, NotFound, PbxguardError, Protected, WrongUse
 from pbxguard.core.facts import (
     InCall,
@@ -76,6 +77,8 @@ class Requests:
         self._supervisor, self._facts, self._pbx = supervisor, facts, pbx
         self._audit, self._clock, self._audit_failed = audit, clock, audit_failed
         self._found: set[asyncio.Task[None]] = set()
+        self.confirm: Callable[[Confirm], None] | None = None
+        """Who says what came of an objection; it comes after the guard in the wiring."""
 
     # -- what the core decided ---------------------------------------------------------------------------------------
 
@@ -88,6 +91,7 @@ class Requests:
             asked = (fact for fact in command.facts if not isinstance(fact, ObjectionBinds))
             for what in dict.fromkeys(_SAYS[type(fact)] for fact in asked):
                 await self._pbx.set_channel_variable(command.channel, SAID[what], "")
+        self._confirmed(command.facts)
 
     async def bind(self, command: NoteBinding) -> None:
         """An objection now binds further channels of its call: written down as `note` does, until it is on disk. Nobody
@@ -138,6 +142,13 @@ class Requests:
         """A pause that nobody ends."""
         _log.warning(Event.PAUSE_LONG, call=command.channel)
 
+    def _confirmed(self, facts: Sequence[Remembered]) -> None:
+        """To whoever objected: it holds and is on disk."""
+        for fact in facts:
+            said = self._supervisor.confirmation(fact.channel) if isinstance(fact, Objected) else None
+            if said is not None and self.confirm is not None:
+                self.confirm(said)
+
     async def _hold_from_now(self, facts: Sequence[Remembered]) -> None:
         for fact in facts:
             _tell(fact)
@@ -172,6 +183,7 @@ class Requests:
         await self._hold_from_now(facts)
         if not opens:
             await self._commit(entries)
+            self._confirmed(facts)
 
     def _paused_with(self, channel: Uniqueid) -> tuple[Resumed, ...]:
         talkers = self._supervisor.board.component(channel).talkers

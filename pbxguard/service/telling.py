@@ -9,6 +9,7 @@ import asyncio
 
 from pbxguard.core.announcement import Timing
 from pbxguard.core.commands import StopTelling, Tell
+from pbxguard.core.confirmations import Confirm, ConfirmationKey
 from pbxguard.core.facts import DisclosureBegun, DisclosureNotHeard
 from pbxguard.core.ids import Uniqueid
 from pbxguard.core.purposes import DisclosureKey
@@ -40,6 +41,31 @@ class Teller:
             self._whisper.cancel(command.channel)
         elif self._group is not None:
             self._group.create_task(self._owned(command), name="teller")
+
+    def confirm(self, command: Confirm) -> None:
+        """Says to a party what came of its objection; returns at once. What cannot be said is told operators."""
+        if self._group is not None:
+            self._group.create_task(self._confirm(command), name="confirmation")
+
+    async def _confirm(self, command: Confirm) -> None:
+        around, channel, effect = self._around, command.channel, command.effect
+        policy = around.policy()
+        languages = dict.fromkeys((command.language, policy.default_language))
+        keys = (ConfirmationKey.of(effect, language) for language in languages)
+        said = next((policy.confirmations[key] for key in keys if key in policy.confirmations), None)
+        reason: Reason | None
+        try:
+            if said is None:
+                reason = Reason.DISCLOSURE_UNAPPROVED
+            elif (reason := around.deaf(channel)) is None:
+                reason = await self._whisper.play(channel, said.sound, said.length_ms)
+        except Exception as error:  # a fault of ours leaves it unsaid
+            _log.error(Event.DOOR_FAILED, call=channel, reason=type(error).__name__, exc_info=error)
+            reason = Reason.PROMPT_FAILED
+        if reason is None:
+            _log.info(Event.OBJECTION_CONFIRMED, call=channel, effect=effect.value)
+        else:
+            _log.warning(Event.OBJECTION_UNCONFIRMED, call=channel, effect=effect.value, reason=reason.value)
 
     async def _owned(self, command: Tell) -> None:
         try:

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from pbxguard.core import defaults, never_record
+from pbxguard.core.confirmations import Confirmation, ConfirmationKey, confirmation_keys
 from pbxguard.core.defaults import Wording
 from pbxguard.core.devices import DeviceRules
 from pbxguard.core.ids import PurposeName
@@ -143,8 +144,16 @@ class Settings(Section):
         active = (purpose for purpose in self.all_purposes().values() if purpose.active)
         return defaults.disclosure_keys(active, self.languages, self.pairs())
 
-    def policy(self, disclosures: Mapping[DisclosureKey, Disclosure] | Iterable[Disclosure]) -> Policy:
-        """What the core decides by. `disclosures` are the approved ones."""
+    def confirmation_keys(self) -> list[ConfirmationKey]:
+        """Every sentence that an objection during a call can call for, in the configured languages."""
+        return confirmation_keys([p for p in self.all_purposes().values() if p.active], self.languages)
+
+    def policy(
+        self,
+        disclosures: Mapping[DisclosureKey, Disclosure] | Iterable[Disclosure],
+        confirmations: Iterable[Confirmation] = (),
+    ) -> Policy:
+        """What the core decides by. `disclosures` and `confirmations` are the approved ones."""
         if not isinstance(disclosures, Mapping):
             disclosures = {d.key: d for d in disclosures}
         return Policy(
@@ -155,6 +164,7 @@ class Settings(Section):
             languages=self.languages,
             purposes=self.all_purposes(),
             disclosures=MappingProxyType(dict(disclosures)),
+            confirmations=MappingProxyType({c.key: c for c in confirmations}),
             parties=PartyPatterns(
                 **self.parties.model_dump(), devices=DeviceRules(self.devices.groups, self.devices.by_contact)
             ),

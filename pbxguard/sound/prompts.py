@@ -1,4 +1,4 @@
-"""Prompts: the sounds of the disclosures, and who approved which words in which sound.
+"""Prompts: the sounds of the disclosures and confirmations, and who approved which words in which sound.
 
 Owns the prompts folder: a registry (``prompts.json``) and sound files named by their content, so that what a manifest
 cites stays there to be heard, and a running service never plays other bytes than those it loaded. Approved is only
@@ -25,7 +25,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from pbxguard.core.defaults import Wording, key_text, notice_text
+from pbxguard.core.confirmations import Confirmation, ConfirmationKey
+from pbxguard.core.defaults import Wording, confirmation_text, key_text, notice_text
 from pbxguard.core.errors import NotFound, PromptRefused, StorageFailed
 from pbxguard.core.purposes import Disclosure, DisclosureKey
 
@@ -45,6 +46,9 @@ REGISTRY = "prompts.json"
 _SCHEMA = 1
 
 
+PromptKey = DisclosureKey | ConfirmationKey
+
+
 class State(Enum):
     """What may be done with a prompt."""
 
@@ -61,7 +65,7 @@ class State(Enum):
 class PromptState:
     """One prompt as `pbxguard prompts` shows it."""
 
-    key: DisclosureKey
+    key: PromptKey
     state: State
     text: str
     notice_ms: int = 0
@@ -134,11 +138,11 @@ class Prompts:
 
     def build(
         self,
-        keys: Iterable[DisclosureKey],
+        keys: Iterable[PromptKey],
         recordings: Mapping[str, Path] | None = None,
         speaker: Speaker = espeak,
         again: bool = False,
-    ) -> list[DisclosureKey]:
+    ) -> list[PromptKey]:
         """Make what is missing or has other words now; gives the keys whose sound is new and so needs approval.
 
         `recordings`: studio recordings in place of speech: ``str(key)`` for the notice, ``str(key) + ".key"`` for the
@@ -178,7 +182,7 @@ class Prompts:
         if not person.strip() or not person.isprintable():
             raise PromptRefused("a prompt is approved by a named person")
         try:
-            key = DisclosureKey.parse(name)
+            key = _parse(name)
         except ValueError:
             raise NotFound("no such prompt") from None
         registry = self._load()
@@ -219,7 +223,17 @@ class Prompts:
             )
         return MappingProxyType(found)
 
-    def states(self, keys: Iterable[DisclosureKey]) -> list[PromptState]:
+    def confirmations(self, keys: Iterable[ConfirmationKey]) -> list[Confirmation]:
+        """Those of `keys` that may be said, as `approved`."""
+        registry = self._load()
+        found = []
+        for key in keys:
+            entry = _entry(registry["prompts"].get(str(key)))
+            if entry is not None and self._state(key, registry).state is State.APPROVED:
+                found.append(Confirmation(key, self._for_asterisk(entry.notice), entry.notice.ms))
+        return found
+
+    def states(self, keys: Iterable[PromptKey]) -> list[PromptState]:
         """How each of `keys` stands, in their order."""
         registry = self._load()
         return [self._state(key, registry) for key in keys]
@@ -247,7 +261,7 @@ class Prompts:
 
     def _build_one(
         self,
-        key: DisclosureKey,
+        key: PromptKey,
         before: _Entry | None,
         recordings: Mapping[str, Path],
         speaker: Speaker,
@@ -298,7 +312,7 @@ class Prompts:
 
     # -- what is there -----------------------------------------------------------------------------------------------
 
-    def _state(self, key: DisclosureKey, registry: Mapping[str, Any]) -> PromptState:
+    def _state(self, key: PromptKey, registry: Mapping[str, Any]) -> PromptState:
         entry = _entry(registry["prompts"].get(str(key)))
         approval = registry["approvals"].get(str(key))
         if not isinstance(approval, Mapping | None):
@@ -331,9 +345,11 @@ class Prompts:
             approved_at=at if state is State.APPROVED else "",
         )
 
-    def _texts(self, key: DisclosureKey) -> tuple[str, str]:
+    def _texts(self, key: PromptKey) -> tuple[str, str]:
         """Notice and key sentence as the configuration has them now."""
         try:
+            if isinstance(key, ConfirmationKey):
+                return confirmation_text(key), ""
             return notice_text(key, self.wording), key_text(key)
         except (KeyError, ValueError) as error:
             raise PromptRefused(f"{key} has no text", "Set its texts under [purposes.NAME].") from error
@@ -387,6 +403,11 @@ class Prompts:
                 os.replace(part, path)
             finally:
                 part.unlink(missing_ok=True)
+
+
+def _parse(name: str) -> PromptKey:
+    """Raises ValueError."""
+    return ConfirmationKey.parse(name) if name.count(".") == 1 else DisclosureKey.parse(name)
 
 
 def _text_digest(notice: str, ask: str) -> str:

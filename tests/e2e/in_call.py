@@ -73,6 +73,16 @@ class Talk:
         """Waits until it is not recorded for exactly these reasons."""
         self.views[moment] = await until_refused(self.office.site, self.number, reasons)
 
+    async def confirmed(self, effect: str) -> None:
+        """Waits until it is said to the customer what came of his objection."""
+        await self.office.until(lambda: self.confirmations == [effect], f"told that it is {effect}")
+
+    @property
+    def confirmations(self) -> list[str]:
+        """What he was told, and heard in full, of his objection."""
+        said = self.office.site.events("objection.confirmed")
+        return [line["effect"] for line in said if line["call"] == self.id]
+
     async def lamp(self, moment: str, state: str) -> None:
         """Waits until the agent's lamp shows this."""
         self.lamps[moment] = await self.office.lamp(self.extension, state)

@@ -7,6 +7,7 @@ import signal
 
 from tests.e2e.in_call import (
     BOTH,
+    CUSTOMER,
     LAW,
     OBJECT,
     PAUSE,
@@ -19,25 +20,27 @@ from tests.e2e.in_call import (
 )
 from tests.lab.deaths import die, restart, settled, start
 from tests.lab.evidence import until_recorded
+from tests.lab.signals import Silence
 
 
-async def objected(office: Office, did: str, extension: str, number: str, key: str = OBJECT) -> Talk:
-    """The customer presses his key, and says something that must not be kept."""
+async def objected(office: Office, did: str, extension: str, number: str, effect: str) -> Talk:
+    """The customer presses his key, says something that must not be kept, and is told what came of it."""
     talk = await office.talk(did, extension, number)
     await talk.customer.talk(TALK_S)
-    await talk.customer.dtmf(key)
+    await talk.customer.dtmf(OBJECT)
     await talk.recorded("objected", on=False)
     await talk.says_what_must_not_be_kept()
+    await talk.confirmed(effect)
     await talk.over()
     return talk
 
 
 async def to_training(office: Office) -> Talk:
-    return await objected(office, TRAIN, "101", "+31612420001")
+    return await objected(office, TRAIN, "101", "+31612420001", "destroyed")
 
 
 async def to_both(office: Office) -> Talk:
-    return await objected(office, BOTH, "102", "+31612420002")
+    return await objected(office, BOTH, "102", "+31612420002", "locked")
 
 
 async def aloud(office: Office) -> Talk:
@@ -46,6 +49,7 @@ async def aloud(office: Office) -> Talk:
     await talk.customer.talk(TALK_S)
     await talk.agent.dtmf(OBJECT)
     await talk.recorded("objected", on=False)
+    await talk.confirmed("locked")
     await talk.agent.refer("104")
     other = await office.agents["104"].incoming(number=talk.number, deadline_s=20)
     await other.answered()
@@ -56,10 +60,14 @@ async def aloud(office: Office) -> Talk:
 
 
 async def to_what_the_law_demands(office: Office) -> Talk:
+    """The customer is silent while he is told what came of it, and speaks on."""
     talk = await office.talk(LAW, "105", "+31612420005")
     await talk.customer.talk(TALK_S)
     await talk.customer.dtmf(OBJECT)
+    await talk.customer.say(Silence())
     await office.until(lambda: talk.lines("objected"), "noted")
+    await talk.confirmed("noted")
+    await talk.customer.say(CUSTOMER)
     await talk.customer.talk(TALK_S)
     await talk.recorded("afterwards")
     await talk.over()

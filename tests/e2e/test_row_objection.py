@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.in_call import LOST_S, TALK_S, Office, Talk, kept, without_the_other_voice
+from tests.e2e.in_call import AGENT_HZ, LOST_S, TALK_S, Office, Talk, kept, without_the_other_voice
+from tests.lab import checker, measure
 from tests.lab.deaths import accounted_for, rows
+from tests.lab.evidence import prompt
 
 Played = tuple[Office, dict[str, Talk]]
 TRAINING = "quality_training.nl.opt_out.inbound"
@@ -67,6 +69,43 @@ async def test_an_objection_to_proof_locks_it_and_holds_with_every_colleague(ask
     assert TALK_S - LOST_S < file.own.seconds < TALK_S + 5
     assert len(file.manifest["segments"]) == 1
     await without_the_other_voice(talk, file)
+
+
+@pytest.mark.row(
+    situation="the customer objected by a key, or the agent for him",
+    decision="he alone is told what came of it: destroyed, locked, or noted where the law demands the recording",
+    article="art. 12, 19 GDPR",
+)
+@pytest.mark.parametrize(
+    ("title", "effect"), [("to_training", "destroyed"), ("aloud", "locked"), ("to_what_the_law_demands", "noted")]
+)
+async def test_who_objected_hears_what_came_of_it(asked_in_call: Played, title: str, effect: str) -> None:
+    office, talks = asked_in_call
+    talk = talks[title]
+    said = prompt(office.site, f"objection_{effect}.nl")
+    found = measure.prompt_over_tone(await talk.customer.heard(), said, AGENT_HZ)
+    assert found is not None
+    assert found.complete
+    assert talk.confirmations == [effect]
+
+
+async def test_what_is_said_of_an_objection_nobody_else_hears_and_no_recording_has(
+    asked_in_call: Played,
+) -> None:
+    office, talks = asked_in_call
+    talk = talks["to_what_the_law_demands"]
+    file = await kept(talk, "mifid_order.nl.notice.inbound")
+    said = prompt(office.site, "objection_noted.nl")
+    sound = checker.read(said)[0]
+    assert measure.prompt_over_tone(await talk.customer.heard(), said, AGENT_HZ) is not None, "the measure is blind"
+    assert checker.locate(checker.without(file.own, AGENT_HZ), checker.without(sound, AGENT_HZ)) is None
+    # the customer was silent meanwhile
+    assert checker.locate(file.others, sound) is None
+    assert measure.prompt_heard(await talk.agent.heard(), said) is None
+
+
+async def test_who_did_not_object_is_told_nothing(asked_in_call: Played) -> None:
+    assert asked_in_call[1]["twin"].confirmations == []
 
 
 async def test_notice_objection_and_consent_are_stored_apart(asked_in_call: Played) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import soundfile
-from scipy.signal import fftconvolve
+from scipy.signal import fftconvolve, filtfilt, iirnotch
 
 from tests.lab.signals import Chirp, Samples
 
@@ -30,6 +30,7 @@ SAME_LINE_S = 0.002  # windows whose chirp times agree to this belong to one unb
 PRESENT = 0.01  # amplitude (-40 dB) below which nothing counts as a voice
 CUTS = 40  # places at which a calibration cuts the voices that are allowed
 MARGIN = 2.0  # a detector's threshold above its floor
+NOTCH_Q = 10.0  # a tone's frequency by the width of what is taken away with it
 BLOCK_S = 0.1  # a prompt is heard block by block
 BLOCK_SCORE = 0.8  # least correlation of a block that was heard; A-law alone gives 0.999
 
@@ -327,6 +328,12 @@ def locate(track: Track, sound: Track, *, after_s: float = 0.0, most_slip_s: flo
     score = _alike(np.concatenate(pieces), np.concatenate(wanted))
     complete = good == len(sound.samples)
     return Found(after_s + start / track.rate, good / track.rate, complete, score, slip / track.rate)
+
+
+def without(track: Track, hertz: float) -> Track:
+    """The track without a tone that is in all of it: what was said over the tone is left, like itself but for that."""
+    b, a = iirnotch(hertz, NOTCH_Q, fs=track.rate)
+    return Track(np.asarray(filtfilt(b, a, track.samples)), track.rate)
 
 
 class _ChirpWindow:

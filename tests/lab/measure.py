@@ -77,6 +77,12 @@ def prompt_heard(heard: Heard, prompt: Path) -> Found | None:
     return checker.locate(track(heard), checker.read(prompt)[0], most_slip_s=SLIP_S)
 
 
+def prompt_over_tone(heard: Heard, prompt: Path, hertz: float) -> Found | None:
+    """As `prompt_heard`, of one that was whispered to somebody while a tone was said to him."""
+    sound = checker.without(checker.read(prompt)[0], hertz)
+    return checker.locate(checker.without(track(heard), hertz), sound, most_slip_s=SLIP_S)
+
+
 def prompt_end(heard: Heard, prompt: Path) -> float:
     """Where the prompt ends on the phone's timeline; it must have been heard whole."""
     found = prompt_heard(heard, prompt)

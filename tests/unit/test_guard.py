@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from pbxguard.archive.files import FileArchive
 from pbxguard.archive.spool import Spool
+from pbxguard.core.confirmations import Confirm, Effect
 from pbxguard.core.defaults import CONTRACT_EVIDENCE, PURPOSES
 from pbxguard.core.errors import ActionRefused, ConnectionFailed
 from pbxguard.core.facts import (
@@ -457,3 +458,30 @@ async def test_a_stop_of_the_service_closes_what_runs(site: Site) -> None:
     await site.guard.close()
     assert "segment.closed" in site.kinds()
     assert "stop" in site.pbx.log
+
+
+async def test_what_came_of_an_objection_is_said_once_it_is_on_disk(site: Site) -> None:
+    said: list[Confirm] = []
+    site.guard.requests.confirm = said.append
+    await site.bridged()
+    await site.until(lambda: site.started() == 1, "started")
+    site.audit.gate.clear()
+    await site.facts(Requested(AGENT, InCall.OBJECT))
+    await site.until(lambda: not site.guard.running, "stopped")
+    await asyncio.sleep(0.05)
+    assert said == [], "it holds, and is not written down"
+    site.audit.gate.set()
+    await site.until(lambda: said, "said")
+    assert said == [Confirm(CUSTOMER, Effect.LOCKED, "nl")]
+    assert "objected" in site.kinds()
+
+
+async def test_what_came_of_an_objection_that_an_operator_notes_is_said_too(site: Site) -> None:
+    said: list[Confirm] = []
+    site.guard.requests.confirm = said.append
+    await site.bridged()
+    await site.until(lambda: site.started() == 1, "started")
+    await site.guard.requests.ask(CUSTOMER, InCall.PAUSE, "operator")
+    assert said == []
+    await site.guard.requests.ask(CUSTOMER, InCall.OBJECT, "operator")
+    assert said == [Confirm(CUSTOMER, Effect.LOCKED, "nl")]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
 
 from pbxguard.core.announcement import Outcome, Result, Timing
 from pbxguard.core.commands import StopTelling, Tell
+from pbxguard.core.confirmations import Confirm, Confirmation, ConfirmationKey, Effect
 from pbxguard.core.facts import (
     DisclosureBegun,
     DisclosureHeard,
@@ -36,11 +41,15 @@ class ScriptedWhisper:
     fault: Exception | None = None
     waits: bool = False
     announced: list[tuple[Uniqueid, Disclosure, bool]] = field(default_factory=list)
+    played: list[tuple[Uniqueid, str, int]] = field(default_factory=list)
     cancelled: list[Uniqueid] = field(default_factory=list)
     off: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def play(self, channel: Uniqueid, sound: str, length_ms: int) -> Reason | None:
-        raise AssertionError("no disclosure is a bare sound")
+        self.played.append((channel, sound, length_ms))
+        if self.fault is not None:
+            raise self.fault
+        return None if self.outcome.heard else self.outcome.reasons[0]
 
     async def announce(
         self,
@@ -153,3 +162,52 @@ async def test_what_the_audit_log_does_not_take_was_not_heard() -> None:
         await until(lambda: world.facts(DisclosureNotHeard))
     assert world.facts(DisclosureNotHeard) == [DisclosureNotHeard(HIM, KEY, Reason.AUDIT_UNHEALTHY.value)]
     assert not world.facts(DisclosureHeard)
+
+
+LOCKED = Confirmation(ConfirmationKey.of(Effect.LOCKED, "nl"), "/prompts/locked", 2500)
+
+
+def confirming(world: World, *approved: Confirmation) -> World:
+    return replace(world, policy=replace(world.policy, confirmations={one.key: one for one in approved}))
+
+
+async def confirmed(world: World, whisper: ScriptedWhisper, command: Confirm) -> list[MutableMapping[str, Any]]:
+    """Asks for it, and gives what operators are told."""
+    with capture_logs() as lines:
+        async with telling(world, whisper) as teller:
+            teller.confirm(command)
+            await until(lambda: [line for line in lines if line["event"].startswith("objection.")])
+    assert not whisper.announced
+    return [line for line in lines if line["event"].startswith("objection.")]
+
+
+@pytest.mark.parametrize("language", ["nl", "fr"])
+async def test_what_came_of_an_objection_is_said_in_his_language_or_the_usual_one(language: str) -> None:
+    whisper = ScriptedWhisper()
+    (line,) = await confirmed(confirming(World(), LOCKED), whisper, Confirm(HIM, Effect.LOCKED, language))
+    assert whisper.played == [(HIM, "/prompts/locked", 2500)]
+    assert (line["event"], line["call"], line["effect"]) == ("objection.confirmed", HIM, "locked")
+
+
+async def test_what_nobody_approved_is_not_said_and_operators_are_told() -> None:
+    whisper = ScriptedWhisper()
+    (line,) = await confirmed(confirming(World(), LOCKED), whisper, Confirm(HIM, Effect.DESTROYED, "nl"))
+    assert whisper.played == []
+    assert (line["event"], line["reason"]) == ("objection.unconfirmed", "disclosure_unapproved")
+
+
+async def test_who_is_on_hold_is_told_nothing_of_his_objection() -> None:
+    whisper = ScriptedWhisper()
+    world = confirming(World(deaf=Reason.PROMPT_ON_HOLD), LOCKED)
+    (line,) = await confirmed(world, whisper, Confirm(HIM, Effect.LOCKED, "nl"))
+    assert whisper.played == []
+    assert line["reason"] == "prompt_on_hold"
+
+
+async def test_a_confirmation_that_was_cut_short_is_told_as_such_and_a_fault_ends_nothing() -> None:
+    whisper = ScriptedWhisper(Outcome(Result.FAILED, (Reason.PROMPT_CUT,)))
+    (line,) = await confirmed(confirming(World(), LOCKED), whisper, Confirm(HIM, Effect.LOCKED, "nl"))
+    assert line["reason"] == "prompt_cut"
+    world, broken = confirming(World(), LOCKED), ScriptedWhisper(fault=ZeroDivisionError())
+    (line,) = await confirmed(world, broken, Confirm(HIM, Effect.LOCKED, "nl"))
+    assert line["reason"] == "prompt_failed"
