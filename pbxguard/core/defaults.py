@@ -168,10 +168,10 @@ _OBJECTED: Mapping[Effect, Mapping[str, str]] = {
         "fr": "Nous n'enregistrons plus cet appel et effaçons ce qui était enregistré.",
     },
     Effect.LOCKED: {
-        "nl": "Wij nemen dit gesprek niet meer op. Wat al was opgenomen blijft op slot tot over uw bezwaar is beslist.",
-        "en": "We no longer record this call. What was recorded stays unused until your objection is decided.",
-        "de": "Wir nehmen dieses Gespräch nicht mehr auf. Was aufgenommen wurde, bleibt bis zur Entscheidung gesperrt.",
-        "fr": "Nous n'enregistrons plus cet appel. Ce qui était enregistré reste bloqué jusqu'à notre décision.",
+        "nl": "Wij nemen dit gesprek niet meer op. De opname blijft op slot tot over uw bezwaar is beslist.",
+        "en": "We no longer record this call. The recording stays locked until your objection is decided.",
+        "de": "Wir nehmen dieses Gespräch nicht mehr auf. Die Aufnahme bleibt bis zur Entscheidung gesperrt.",
+        "fr": "Nous n'enregistrons plus cet appel. L'enregistrement reste bloqué jusqu'à notre décision.",
     },
     Effect.NOTED: {
         "nl": "Uw bezwaar is genoteerd. De wet verplicht ons dit gesprek op te nemen.",

@@ -29,9 +29,11 @@ TALK_S = 3.0
 LOST_S = 0.8
 """Most of a talk that cuts and starts may cost on a busy machine."""
 WINDOW_S = 0.005
-OBJECT, PAUSE, RESUME, PRIVATE = "*90", "*91", "*92", "*93"
+OBJECT, PAUSE, RESUME, PRIVATE, BEGIN = "*90", "*91", "*92", "*93", "*94"
 PROOF, TRAIN, BOTH, LAW = "31201230", "31201231", "31201232", "31201233"
 """Numbers, before the agent's: as proof, to train, for both, by law."""
+NOTHING = "31201229"
+"""As these, with no door before the agent: nothing is asked for."""
 NOTICE = "contract_evidence.nl.notice.inbound"
 DIALPLAN = "".join(
     f"exten => _{did}XXX,1,Set(__DYNAMIC_FEATURES={KEYS})\n"
@@ -43,7 +45,7 @@ DIALPLAN = "".join(
         (BOTH, "contract_evidence&quality_training"),
         (LAW, "mifid_order"),
     )
-)
+) + (f"exten => _{NOTHING}XXX,1,Set(__DYNAMIC_FEATURES={KEYS})\n same => n,Dial(PJSIP/${{EXTEN:8}},60,tT)\n")
 SETTINGS = """
 [limits]
 hold_trust = 60.0

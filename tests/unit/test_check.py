@@ -238,6 +238,19 @@ async def test_each_trouble_with_prompts_is_found(
     assert await codes(settings, prompts=Prompts(settings, state)) == {code}
 
 
+async def test_a_confirmation_that_nobody_approved_is_a_warning(given: Callable[..., Settings]) -> None:
+    settings = given()
+
+    class Shelf(Prompts):
+        def states(self) -> Sequence[PromptState]:
+            keys = self.settings.confirmation_keys()
+            return [*super().states(), *(PromptState(key, approved=key.language != "nl") for key in keys)]
+
+    found = await check(settings, ScriptedPbx(), Shelf(settings))
+    assert [(f.code, f.severity) for f in found] == [("confirmation_unsaid", Severity.WARNING)]
+    assert "objection_locked.nl, objection_unrecorded.nl" in found[0].message
+
+
 async def test_a_prompt_for_stricter_countries_only_is_a_note(given: Callable[..., Settings]) -> None:
     settings = given()
     shelf = Prompts(settings, lambda key: PromptState(key, key.mode_name == "notice", 4000))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from pbxguard.core.confirmations import ConfirmationKey, Effect
 from pbxguard.core.defaults import COMPLAINT_HANDLING, CONTRACT_EVIDENCE, LANGUAGES, MIFID_ORDER, PURPOSES, Wording
 from pbxguard.core.errors import NotFound, PromptRefused, StorageFailed
 from pbxguard.core.ids import PurposeName
@@ -348,6 +349,33 @@ def test_espeak_says_every_language_within_six_seconds(tmp_path: Path) -> None:
         assert state.state is State.UNAPPROVED
         assert 1500 < state.notice_ms <= 6000, state.key
         assert 1000 < state.key_ms <= 6000
+
+
+@pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
+def test_what_came_of_an_objection_is_said_within_six_seconds_in_every_language(tmp_path: Path) -> None:
+    made = prompts(tmp_path)
+    keys = [ConfirmationKey.of(effect, language) for effect in Effect for language in LANGUAGES]
+    assert made.build(keys) == keys
+    for state in made.states(keys):
+        assert (state.state, state.key_ms) == (State.UNAPPROVED, 0)
+        assert 1000 < state.notice_ms <= 6000, state.key
+
+
+def test_a_confirmation_is_said_once_somebody_approved_it_and_no_longer_once_its_sound_changed(tmp_path: Path) -> None:
+    made, key = prompts(tmp_path), ConfirmationKey.of(Effect.LOCKED, "nl")
+    made.build([key, NOTICE], speaker=Voice())
+    assert made.confirmations([key]) == []
+    made.approve(str(NOTICE), PERSON, AT)
+    assert made.confirmations([key]) == []
+    made.approve(str(key), PERSON, AT)
+    (said,) = made.confirmations([key])
+    assert said.key == key
+    assert said.sound.startswith("/var/lib/sounds/objection_locked.nl-notice-")
+    (file,) = made.folder.glob("objection_locked.nl-notice-*.wav")
+    assert said.length_ms > 0
+    file.write_bytes(file.read_bytes() + b"x")
+    assert made.confirmations([key]) == []
+    assert list(made.approved([NOTICE])) == [NOTICE]
 
 
 @pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
