@@ -70,7 +70,7 @@ def accounts() -> str:
 
 
 DIALPLAN = f"""\
-#include {REPO}/dialplan/pbxguard.conf
+{(REPO / "dialplan/pbxguard.conf").read_text()}
 [internal]
 exten => 100,1,Dial(PJSIP/100,60)
 [writes]
