@@ -219,11 +219,8 @@ class Calls:
         if call is None:
             return None
         calls = [call, *(other for other in self.live.values() if channel in other.others)]
-        for one in calls:
-            one.objected |= self._objected(one)  # this also finds what it was recorded for before a restart
-        notes = self._known.memory.of(channel)
-        recorded = {p for one in calls for p in one.permitted}
-        asked = {p for one in calls for p in one.asked} | notes.begun
+        recorded = {p for one in calls for p in self._recorded_for(one)}
+        asked = {p for one in calls for p in one.asked} | self._known.memory.of(channel).begun
         if any(one.unheard or self._unheard(one) for one in calls):
             return Effect.DESTROYED if recorded else Effect.UNRECORDED
         return effect_of(asked, recorded, self._known.policy.purposes)
@@ -271,11 +268,14 @@ class Calls:
 
     def _objected(self, call: Call) -> set[PurposeName]:
         """What anybody outside in this call objected to, of what it was recorded for; it need not be running."""
+        notes = self._known.memory.of(call.channel.uniqueid)
+        return {p for p in self._recorded_for(call) if notes.objects_to(p)}
+
+    def _recorded_for(self, call: Call) -> set[PurposeName]:
         if call.had_segments and not call.permitted:  # begun before a restart: for what it was told of, at most
             heard = self._known.memory.of(call.channel.uniqueid).heard
             call.permitted = {p for h in heard for p in h.disclosure.purposes}
-        notes = self._known.memory.of(call.channel.uniqueid)
-        return {p for p in call.permitted if notes.objects_to(p)}
+        return call.permitted
 
 
 def _company(component: Component, conversation: Conversation) -> Company:

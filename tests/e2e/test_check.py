@@ -69,6 +69,7 @@ def accounts() -> str:
     return text
 
 
+# Not by #include: the Asterisk of another user may not enter a clone in root's folder.
 DIALPLAN = f"""\
 {(REPO / "dialplan/pbxguard.conf").read_text()}
 [internal]

@@ -13,6 +13,7 @@ from tests.e2e.in_call import (
     CUSTOMER,
     LOST_S,
     NOTHING,
+    NOTICE,
     OTHER_HZ,
     TALK_S,
     Kept,
@@ -27,7 +28,6 @@ from tests.lab.measure import SLIP_S
 from tests.lab.signals import Silence, Tone
 
 Played = tuple[Office, dict[str, Talk]]
-NOTICE = "contract_evidence.nl.notice.inbound"
 UNASKED = {"no_purpose"}
 
 
@@ -42,26 +42,26 @@ async def unrecorded(office: Office, extension: str, number: str) -> Talk:
     return talk
 
 
-async def begun(office: Office) -> Talk:
-    talk = await unrecorded(office, "101", "+31612440001")
-    await talk.agent.dtmf(BEGIN)
+async def goes_on(talk: Talk) -> Talk:
+    """Once he was told, both speak."""
     await talk.recorded("told")
     await talk.customer.say(CUSTOMER)
     await talk.agent.say(Tone(AGENT_HZ))
     await talk.customer.talk(TALK_S)
     await talk.over()
     return talk
+
+
+async def begun(office: Office) -> Talk:
+    talk = await unrecorded(office, "101", "+31612440001")
+    await talk.agent.dtmf(BEGIN)
+    return await goes_on(talk)
 
 
 async def by_operator(office: Office) -> Talk:
     talk = await unrecorded(office, "102", "+31612440002")
     await office.site.run("calls", "start", talk.id, "--purpose", "contract_evidence")
-    await talk.recorded("told")
-    await talk.customer.say(CUSTOMER)
-    await talk.agent.say(Tone(AGENT_HZ))
-    await talk.customer.talk(TALK_S)
-    await talk.over()
-    return talk
+    return await goes_on(talk)
 
 
 async def hangs_up_meanwhile(office: Office) -> Talk:
